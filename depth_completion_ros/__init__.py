@@ -1,0 +1,56 @@
+"""Dense depth with calibrated confidence from a camera and a LiDAR.
+
+The names below are the public interface; they are loaded when they are first used, so that
+importing the package stays cheap. Look next at `data.py` for the types they share.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .completers import Completer, open_completer
+    from .data import DenseDepth, Frame, PinholeCamera
+    from .datasets import Dataset, open_source
+    from .errors import DepthCompletionError
+    from .settings import Settings
+
+__all__ = [
+    "Completer",
+    "Dataset",
+    "DenseDepth",
+    "DepthCompletionError",
+    "Frame",
+    "PinholeCamera",
+    "Settings",
+    "__version__",
+    "open_completer",
+    "open_source",
+]
+
+_HOMES = {
+    "Completer": "completers",
+    "Dataset": "datasets",
+    "DenseDepth": "data",
+    "DepthCompletionError": "errors",
+    "Frame": "data",
+    "PinholeCamera": "data",
+    "Settings": "settings",
+    "__version__": "share",
+    "open_completer": "completers",
+    "open_source": "datasets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

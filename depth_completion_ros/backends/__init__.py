@@ -1,0 +1,1 @@
+"""Runtimes that take arrays through a network and back."""

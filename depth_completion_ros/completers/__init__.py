@@ -1,0 +1,1 @@
+"""Everything that turns a frame into dense depth, behind one interface."""

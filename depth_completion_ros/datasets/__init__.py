@@ -1,0 +1,1 @@
+"""Sources of frames on disk, and results written back."""

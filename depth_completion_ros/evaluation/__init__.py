@@ -1,0 +1,1 @@
+"""Numbers and tables: how good an estimate is, and whether its confidence is true."""

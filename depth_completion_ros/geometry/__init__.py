@@ -1,0 +1,1 @@
+"""Points in, pixels out: pure functions on arrays."""

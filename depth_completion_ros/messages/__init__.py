@@ -1,0 +1,1 @@
+"""Messages to arrays and back, duck-typed: the node and the bag reader share them."""
