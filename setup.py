@@ -35,6 +35,24 @@ def ros_wheels(rclpy: str, messages: str) -> list[str]:
 
 
 SYNTHETIC = ["trimesh>=4,<6", "embreex>=2.17,<5"]
+NYUV2 = ["h5py>=3.8,<4"]
+ODOMETRY = ["kiss-icp>=1.0,<2"]
+TORCH = ["torch>=2.4,<3", "safetensors>=0.4,<1"]
+TEST = [
+    "codespell>=2.2,<3",
+    "colcon-common-extensions>=0.3,<1",
+    "colcon-core>=0.15,<1",
+    "colcon-ros>=0.5,<1",
+    "hypothesis>=6.80,<7",
+    "import-linter>=2,<3",
+    "mypy>=1.8,<3",
+    "pytest>=8,<10",
+    "pytest-timeout>=2,<3",
+    "ruff>=0.9,<1",
+    "scipy>=1.9,<2",
+    "types-PyYAML",
+    "types-tqdm",
+]
 
 setup(
     name=PACKAGE,
@@ -62,8 +80,10 @@ setup(
         "jazzy": ros_wheels("7.1.6", "5.3.6"),
         "kilted": ros_wheels("9.1.2", "5.5.1"),
         "synthetic": SYNTHETIC,
-        "nyuv2": ["h5py>=3.8,<4"],
-        "odometry": ["kiss-icp>=1.0,<2"],
+        "nyuv2": NYUV2,
+        "odometry": ODOMETRY,
+        "torch": TORCH,
+        "test": [*TEST, *NYUV2, *ODOMETRY, *TORCH],
     },
     entry_points={
         "console_scripts": [
