@@ -232,6 +232,12 @@ class MotionSettings(CheckedSettings):
     deskew: bool = setting(
         True, help="Undo the motion within one scan where the cloud has per-point times."
     )
+    T_base_lidar: tuple[float, ...] = setting(
+        (),
+        length=(0, 16),
+        help="Row-major 4x4 transform from the LiDAR to the odometry's child frame; empty if they "
+        "are one frame or tf knows it (odometry).",
+    )
 
 
 @dataclass(frozen=True)
@@ -312,9 +318,12 @@ class QosSettings(CheckedSettings):
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(CheckedSettings):
     """Everything `depth_completion_node` can be told; group names are parameter prefixes."""
 
+    autostart: bool = setting(
+        True, help="Configure and activate by itself; false waits for a lifecycle manager."
+    )
     completer: CompleterSettings = CompleterSettings()
     sync: SyncSettings = SyncSettings()
     calibration: CalibrationSettings = CalibrationSettings()
@@ -336,13 +345,19 @@ class PlayerSettings(CheckedSettings):
         help="Camera of a KITTI drive.",
     )
     rate: float = setting(
-        1.0, range=(0.01, 100.0), help="Speed as a multiple of the recorded one."
+        1.0, range=(0.01, 100.0), dynamic=True, help="Speed as a multiple of the recorded one."
     )
-    loop: bool = setting(False, help="Start again at the end.")
+    loop: bool = setting(False, dynamic=True, help="Start again at the end.")
     start_paused: bool = setting(False, help="Wait for ~/pause or ~/step before the first frame.")
     start: int = setting(0, range=(0, 10_000_000), help="Index of the first frame.")
     end: int = setting(
         -1, range=(-1, 10_000_000), help="Index after the last frame; -1 plays to the end."
+    )
+    wait: float = setting(
+        0.0,
+        unit="s",
+        range=(0.0, 3600.0),
+        help="Longest wait for a subscriber of every topic before the first frame.",
     )
     publish_clock: bool = setting(True, help="Publish /clock.")
     stamps: str = setting(
