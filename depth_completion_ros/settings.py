@@ -199,6 +199,20 @@ class OcclusionFilterSettings(CheckedSettings):
     """Remove background points that the LiDAR sees past a nearer surface's edge."""
 
     enabled: bool = setting(True, dynamic=True, help="Switch the see-through filter.")
+    gap: float = setting(
+        0.011,
+        unit="rad",
+        range=(0.001, 0.1),
+        dynamic=True,
+        help="Neighbouring points within this angle may belong to one surface; about twice the "
+        "angle between two beams.",
+    )
+    margin: float = setting(
+        0.05,
+        range=(0.0, 0.5),
+        dynamic=True,
+        help="A point is background if it lies this share of its depth behind a surface.",
+    )
 
 
 @dataclass(frozen=True)
