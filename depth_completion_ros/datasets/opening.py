@@ -1,0 +1,83 @@
+"""Open a source of frames by what it is; the one door to all formats.
+
+Not here: the formats themselves, one file each beside this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .base import Dataset, JoinedDataset
+from .calibration import Calibration, check_kitti_camera, read_calibration
+
+_LOOKED_FOR = (
+    "a KITTI raw drive (image_0X/data and velodyne_points/data), a KITTI depth benchmark folder "
+    "(proj_depth, or image and velodyne_raw), NAME_image.jpg with NAME_sparse.png or "
+    "NAME_points.bin, a rosbag2 (metadata.yaml, .mcap, .db3), NYUv2 HDF5 (.h5), a YAML with "
+    "'synthetic'"
+)
+
+
+def open_source(
+    path: str | Path,
+    *,
+    camera: str = "image_02",
+    calibration: str | Path | Calibration | None = None,
+    topics: Mapping[str, str] | None = None,
+    projection_model: str = "rectified",
+) -> Dataset:
+    """Open whatever lies at a path as a sequence of frames.
+
+    Args:
+        path: file or folder of any known kind.
+        camera: which camera of a KITTI source, `image_00` to `image_03`.
+        calibration: file to use instead of the calibration that the source holds.
+        topics: topics of a bag by role (`image`, `camera_info`, `points`), where the choice made
+            by type and name is not the wanted one.
+        projection_model: `rectified` or `raw`, how the camera_info of a bag is read.
+
+    Returns:
+        The frames; they are read when asked for.
+
+    Raises:
+        InputError: nothing is there, or nothing of a known kind; the message lists what was
+            looked for.
+        CalibrationError: the calibration cannot be true.
+    """
+    path = Path(path).expanduser()
+    check_kitti_camera(camera)
+    if not path.exists():
+        msg = f"{path}: no such file or folder; expected {_LOOKED_FOR}"
+        raise InputError(msg)
+    if calibration is not None and not isinstance(calibration, Calibration):
+        calibration = read_calibration(
+            calibration, camera=camera, projection_model=projection_model
+        )
+    try:
+        return _open(path, camera, calibration)
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror or error})"
+        raise InputError(msg) from error
+
+
+def _open(path: Path, camera: str, calibration: Calibration | None) -> Dataset:
+    from .folder import FrameFolder, find_images
+    from .kitti_raw import KittiRawDrive, find_drives
+
+    if path.is_dir():
+        if find_images(path):
+            return FrameFolder(path, calibration=calibration)
+        drives = find_drives(path)
+        parts: dict[str, Any] = {
+            drive.name: KittiRawDrive(drive, camera=camera, calibration=calibration)
+            for drive in drives
+        }
+        if len(parts) == 1:
+            return next(iter(parts.values()))
+        if parts:
+            return JoinedDataset(path, parts)
+    msg = f"{path}: found no frames in it; looked for {_LOOKED_FOR}"
+    raise InputError(msg)

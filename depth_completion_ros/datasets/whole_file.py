@@ -1,0 +1,86 @@
+"""Files that are whole or not there: written beside their place and then moved into it.
+
+Not here: what is in them (`depth_png.py`, `results.py`, `bag_writer.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from ..errors import InputError
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that nobody ever sees half of it.
+
+    The bytes go to a temporary file in the same folder, which then takes the name: an interrupt or
+    a full disk leaves what was there before. Missing folders are made.
+
+    Args:
+        path: where the file goes.
+        data: what goes into it.
+
+    Raises:
+        InputError: the folder cannot be written or the disk is full; nothing is left behind.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        # mkstemp gives the file to its owner alone; results are for everybody the umask allows.
+        Path(temporary).chmod(0o666 & ~_umask())
+        os.replace(temporary, path)  # noqa: PTH105  Path.replace does the same; named for its fame
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """Say in one line that an output could not be written."""
+    reason = error.strerror or str(error)
+    return InputError(f"{path}: cannot be written ({reason}); expected a folder with room in it")
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """Say in one line that an input could not be read."""
+    reason = error.strerror or str(error)
+    return InputError(f"{path}: cannot be read ({reason})")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        InputError: the file is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def read_text(path: Path) -> str:
+    """Read a whole UTF-8 file.
+
+    Raises:
+        InputError: the file is missing, cannot be read or is no text.
+    """
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        msg = f"{path}: found bytes that are no text, expected a text file"
+        raise InputError(msg) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
