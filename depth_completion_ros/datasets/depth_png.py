@@ -34,7 +34,9 @@ def read_depth_png(path: Path) -> Float32Array:
     Raises:
         InputError: the file is missing, damaged or no 16-bit grey image.
     """
-    return _read_grey(path, np.uint16).astype(np.float32) / np.float32(_SCALE)
+    depth: Float32Array = _read_grey(path, np.uint16).astype(np.float32)
+    depth /= np.float32(_SCALE)
+    return depth
 
 
 def write_depth_png(path: Path, depth: Float32Array) -> None:
@@ -62,7 +64,9 @@ def read_confidence_png(path: Path) -> Float32Array:
     Raises:
         InputError: the file is missing, damaged or no 8-bit grey image.
     """
-    return _read_grey(path, np.uint8).astype(np.float32) / np.float32(255)
+    confidence: Float32Array = _read_grey(path, np.uint8).astype(np.float32)
+    confidence /= np.float32(255)
+    return confidence
 
 
 def write_confidence_png(path: Path, confidence: Float32Array) -> None:
@@ -89,7 +93,7 @@ def read_sigma_png(path: Path) -> Float32Array:
         InputError: the file is missing, damaged or no 16-bit grey image.
     """
     values = _read_grey(path, np.uint16)
-    sigma = values.astype(np.float32) / np.float32(_SCALE)
+    sigma: Float32Array = values.astype(np.float32) / np.float32(_SCALE)
     sigma[values == _LARGEST] = np.inf
     return sigma
 

@@ -62,13 +62,11 @@ def decode_image(path: Path, flags: int) -> Any:
         raise InputError(msg)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        image, cause = None, error
-    else:
-        cause = None
+    except cv2.error:
+        image = None
     if image is None:
         msg = f"{path}: cannot be decoded, expected a whole PNG or JPEG"
-        raise InputError(msg) from cause
+        raise InputError(msg)
     return image
 
 

@@ -10,16 +10,12 @@ Source: Geiger et al., "Vision meets Robotics: The KITTI Dataset", IJRR 2013.
 
 from __future__ import annotations
 
-import calendar
-import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..data import Float32Array, Float64Array, Frame
 from ..errors import InputError
-from ..geometry.transforms import invert_transform
 from .base import Dataset
 from .calibration import (
     CAMERAS,
@@ -27,18 +23,16 @@ from .calibration import (
     Calibration,
     check_kitti_camera,
     read_calibration,
-    read_imu_calibration,
 )
 from .depth_png import read_depth_png
 from .image_file import read_image_file
-from .poses import interpolate_pose, read_oxts_poses
+from .kitti_layout import numbered_files, read_stamps
+from .oxts import open_oxts
 from .scan_file import read_scan
-from .whole_file import read_text
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 # Nominal revolution of the scanner, where timestamps_start.txt and timestamps_end.txt are missing.
 _REVOLUTION = 0.1
-_STAMP = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?")
 
 
 class KittiRawDrive(Dataset):
@@ -83,7 +77,8 @@ class KittiRawDrive(Dataset):
         self.calibration = calibration or read_calibration(path.parent, camera=camera)
         self._images, self._scans = images, scans
         self._read_times()
-        self._prepare_poses()
+        self._track = open_oxts(path)
+        self.has_poses = self._track is not None
         self._ground_truth = numbered_files(path / "depth_gt" / camera, (".png",))
         self.has_ground_truth = bool(self._ground_truth)
 
@@ -95,14 +90,10 @@ class KittiRawDrive(Dataset):
     def T_world_lidar(self, index: int) -> Float64Array | None:
         """Give the pose of the scanner facing forward, from oxts; see `Dataset.T_world_lidar`."""
         index = self._checked_index(index)
-        if not self.has_poses:
+        if self._track is None:
             return None
-        if self._poses is None:
-            poses = read_oxts_poses([self._oxts[name] for name in self._pose_names])
-            self._poses = poses @ self._T_imu_lidar
-        if self._pose_times is None:
-            return self._poses[self._pose_names.index(self.names[index])]
-        return interpolate_pose(self._pose_times, self._poses, int(self._points_stamps[index]))
+        stamp = int(self._points_stamps[index]) if self.has_times else None
+        return self._track.T_world_lidar(self.names[index], stamp)
 
     def revolution(self, index: int) -> float:
         """Give the seconds that the scanner took for the scan of one frame."""
@@ -141,29 +132,6 @@ class KittiRawDrive(Dataset):
             if name in start and name in end and end[name] > start[name]:
                 self._revolutions[i] = (end[name] - start[name]) * 1e-9
 
-    def _prepare_poses(self) -> None:
-        self._poses: Float64Array | None = None
-        self._pose_times = None
-        self._oxts = numbered_files(self.path / "oxts" / "data", (".txt",))
-        self._pose_names = list(self._oxts)
-        calibration = self.path.parent / "calib_imu_to_velo.txt"
-        if not self._oxts or not calibration.is_file():
-            return
-        self._T_imu_lidar = invert_transform(read_imu_calibration(calibration))
-        stamps = read_stamps(self.path / "oxts" / "timestamps.txt", self._oxts)
-        if self.has_times and len(stamps) > 1:
-            # Some records of the long drives carry a stamp that goes back; they are passed over.
-            latest, kept = 0, []
-            for name in self._pose_names:
-                if stamps.get(name, 0) > latest:
-                    latest = stamps[name]
-                    kept.append(name)
-            self._pose_names = kept
-            self._pose_times = np.array([stamps[name] for name in kept], np.int64)
-            self.has_poses = True
-        else:
-            self.has_poses = all(name in self._oxts for name in self.names)
-
 
 def point_times_from_azimuth(points: Float32Array, revolution: float) -> Float64Array:
     """Derive when each point was measured from the direction it was measured in.
@@ -181,76 +149,6 @@ def point_times_from_azimuth(points: Float32Array, revolution: float) -> Float64
     """
     azimuth = np.arctan2(points[:, 1].astype(np.float64), points[:, 0].astype(np.float64))
     return np.nan_to_num(azimuth * (-revolution / (2 * np.pi)), nan=0.0)
-
-
-def find_drives(path: Path) -> list[Path]:
-    """List the drives at a path: the drive itself, those of a date or those of all dates."""
-    found = []
-    for folder in _subfolders(path):
-        found += (
-            [folder] if _is_drive(folder) else [p for p in _subfolders(folder) if _is_drive(p)]
-        )
-    return found
-
-
-def numbered_files(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """Map the names of the files in a folder without their suffix to their paths, in order."""
-    if not folder.is_dir():
-        return {}
-    files = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.stem.isdigit()]
-    return {p.stem: p for p in sorted(files, key=lambda p: (int(p.stem), p.suffix))}
-
-
-def read_stamps(path: Path, files: Mapping[str, Path]) -> dict[str, int]:
-    """Read a `timestamps.txt` and tell which line belongs to which file.
-
-    Where single files are missing, some drives keep their lines and others do not: if there are
-    lines up to the largest number, the number counts; if there are as many lines as files, their
-    order does.
-
-    Args:
-        path: one `YYYY-MM-DD HH:MM:SS.nnnnnnnnn` a line; the clock is taken for UTC.
-        files: what the stamps belong to, by number.
-
-    Returns:
-        Nanoseconds since 1970 by name; empty if there is no such file.
-
-    Raises:
-        InputError: a line is no time, or lines and files cannot be matched.
-    """
-    if not path.is_file() or not files:
-        return {}
-    lines = read_text(path).rstrip().splitlines()
-    stamps = [_parse_stamp(path, i + 1, line) for i, line in enumerate(lines)]
-    if len(stamps) > max(int(name) for name in files):
-        by_number = {name: stamps[int(name)] for name in files}
-        return {name: stamp for name, stamp in by_number.items() if stamp is not None}
-    present = [stamp for stamp in stamps if stamp is not None]
-    if len(present) != len(files):
-        msg = f"{path}: found {len(present)} stamps for {len(files)} files; is the drive complete?"
-        raise InputError(msg)
-    return dict(zip(files, present, strict=True))
-
-
-def _parse_stamp(path: Path, number: int, line: str) -> int | None:
-    if not line.strip():
-        return None
-    match = _STAMP.fullmatch(line.strip())
-    if match is None:
-        msg = f"{path}: line {number}: found {line[:40]!r}, expected YYYY-MM-DD HH:MM:SS.nnnnnnnnn"
-        raise InputError(msg)
-    *parts, fraction = match.groups()
-    seconds = calendar.timegm((*(int(part) for part in parts), 0, 0, 0))
-    # Digit by digit: a float holds microseconds at best.
-    return seconds * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
-
-
-def _is_drive(path: Path) -> bool:
-    return any((path / name / "data").is_dir() for name in (*CAMERAS, "velodyne_points"))
-
-
-def _subfolders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _other_cameras(path: Path) -> str:

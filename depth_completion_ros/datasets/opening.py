@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ..errors import InputError
 from .base import Dataset, JoinedDataset
@@ -65,13 +64,14 @@ def open_source(
 
 def _open(path: Path, camera: str, calibration: Calibration | None) -> Dataset:
     from .folder import FrameFolder, find_images
-    from .kitti_raw import KittiRawDrive, find_drives
+    from .kitti_layout import find_drives
+    from .kitti_raw import KittiRawDrive
 
     if path.is_dir():
         if find_images(path):
             return FrameFolder(path, calibration=calibration)
         drives = find_drives(path)
-        parts: dict[str, Any] = {
+        parts: dict[str, Dataset] = {
             drive.name: KittiRawDrive(drive, camera=camera, calibration=calibration)
             for drive in drives
         }

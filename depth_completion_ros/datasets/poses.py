@@ -1,11 +1,11 @@
-"""Where the LiDAR was: KITTI's oxts records and pose files.
+"""Where the LiDAR was: pose files, and poses between poses.
 
-Not here: motion within one scan (`geometry/motion.py`), odometry from scans (`evaluation/`).
+Not here: KITTI's inertial unit (`oxts.py`), motion within one scan (`geometry/motion.py`),
+odometry from scans (`evaluation/`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,49 +21,6 @@ from ..geometry.transforms import (
 )
 from .whole_file import read_text
 
-_EARTH_RADIUS = 6378137.0
-
-
-def read_oxts_poses(paths: Sequence[Path]) -> Float64Array:
-    """Read the poses of KITTI's inertial unit from its oxts records.
-
-    Args:
-        paths: one record file per pose: latitude, longitude (degrees), altitude (metres), roll,
-            pitch, yaw (radians), and more that is not needed.
-
-    Returns:
-        (N, 4, 4) float64 T_world_imu; the world's x axis points east, y north, z up, its origin
-        is the first record.
-
-    Raises:
-        InputError: a record is missing or damaged.
-
-    Source: KITTI raw devkit, Mercator projection scaled at the first record's latitude.
-    """
-    records = np.stack([_read_record(path) for path in paths])
-    scale = np.cos(np.radians(records[0, 0]))
-    east = scale * _EARTH_RADIUS * np.radians(records[:, 1])
-    north = scale * _EARTH_RADIUS * np.log(np.tan(np.radians(90 + records[:, 0]) / 2))
-    roll, pitch, yaw = (records[:, k, None] * np.eye(3)[k - 3] for k in (3, 4, 5))
-    poses = np.tile(np.eye(4), (len(paths), 1, 1))
-    poses[:, :3, :3] = (
-        rotation_from_vector(yaw) @ rotation_from_vector(pitch) @ rotation_from_vector(roll)
-    )
-    poses[:, :3, 3] = np.stack((east, north, records[:, 2]), axis=1)
-    poses[:, :3, 3] -= poses[0, :3, 3].copy()
-    return poses
-
-
-def _read_record(path: Path) -> Float64Array:
-    try:
-        numbers = np.array(read_text(path).split()[:6], dtype=np.float64)
-    except ValueError:
-        numbers = np.zeros(0)
-    if len(numbers) != 6 or not np.all(np.isfinite(numbers)):
-        msg = f"{path}: found no oxts record, expected latitude, longitude, altitude, roll ..."
-        raise InputError(msg)
-    return numbers
-
 
 def interpolate_pose(times: NDArray[np.int64], poses: Float64Array, time: int) -> Float64Array:
     """Give the pose between two recorded ones; outside of them the motion goes on evenly.
@@ -77,7 +34,7 @@ def interpolate_pose(times: NDArray[np.int64], poses: Float64Array, time: int) -
         (4, 4) float64.
     """
     if len(times) == 1:
-        return poses[0].copy()
+        return np.array(poses[0])
     after = int(np.clip(np.searchsorted(times, time), 1, len(times) - 1))
     before = after - 1
     fraction = int(time - times[before]) / int(times[after] - times[before])
