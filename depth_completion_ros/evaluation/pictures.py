@@ -13,6 +13,8 @@ from ..data import Float32Array, UInt8Array
 
 _TITLE_HEIGHT = 22
 _ERROR_RANGE = 2.0
+_LEGEND_HEIGHT = 24
+_LEGEND_LABELS = 6
 
 
 def colorize_depth(depth: Float32Array, low: float = 0.0, high: float = 80.0) -> UInt8Array:
@@ -26,7 +28,7 @@ def colorize_depth(depth: Float32Array, low: float = 0.0, high: float = 80.0) ->
         (H, W, 3) uint8 RGB.
     """
     known = depth > 0
-    share = np.where(known, (depth - low) / (high - low), 1.0)
+    share = np.where(known, (depth - low) / (high - low), 1.0).astype(np.float32)
     return _turbo(1.0 - share, known)
 
 
@@ -64,9 +66,8 @@ def colorize_error(
 
     known = truth > 0
     error = np.where(known, np.abs(depth - truth) / high, 0).astype(np.float32)
-    size = np.ones((3, 3), np.uint8)
-    painted: UInt8Array = cv2.dilate(_turbo(error, known), size)
-    return painted
+    painted = cv2.dilate(_turbo(error, known), np.ones((3, 3), np.uint8))
+    return np.asarray(painted, np.uint8)
 
 
 def draw_sparse(
@@ -96,6 +97,33 @@ def draw_sparse(
             x = np.clip(columns + dx, 0, width - 1)
             picture[y, x] = colors
     return picture
+
+
+def draw_legend(picture: UInt8Array, low: float = 0.0, high: float = 80.0) -> UInt8Array:
+    """Put the colour scale of depth under a picture.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        low, high: metres at the two ends of the scale.
+
+    Returns:
+        (H + legend, W, 3) uint8 RGB.
+    """
+    import cv2
+
+    width = picture.shape[1]
+    scale = np.linspace(low, high, width, dtype=np.float32)
+    colors = colorize_depth(np.maximum(scale, 1e-3)[None], low, high)
+    legend = np.repeat(colors, _LEGEND_HEIGHT // 2, axis=0)
+    labels = np.full((_LEGEND_HEIGHT, width, 3), 30, np.uint8)
+    for share in np.linspace(0, 1, _LEGEND_LABELS):
+        text = f"{low + share * (high - low):.0f} m"
+        (length, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
+        x = int(share * (width - length - 8)) + 4
+        cv2.putText(
+            labels, text, (x, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (235,) * 3, 1, cv2.LINE_AA
+        )
+    return np.vstack((picture, legend, labels))
 
 
 def stack_panels(panels: Sequence[tuple[str, UInt8Array]], columns: int = 1) -> UInt8Array:

@@ -1,0 +1,222 @@
+"""Arguments that several commands share, and flags made from the settings.
+
+Not here: what a command does with them. Look next at `settings.py`, where the flags' names, help
+texts, ranges and defaults come from.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ..errors import InputError
+from ..settings import CompleterSettings, ProjectionSettings, flatten, unflatten
+
+_CAMERAS = ("image_00", "image_01", "image_02", "image_03")
+_TOPIC_ROLES = ("image", "camera_info", "points")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are errors of this package, one line each."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Keep the line breaks of examples and refuse abbreviated flags."""
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage: one clear line is easier to read."""
+        msg = f"{message}; see {self.prog} --help"
+        raise InputError(msg)
+
+
+def add_command(
+    commands: Any, name: str, *, summary: str, description: str = "", examples: str = ""
+) -> argparse.ArgumentParser:
+    """Declare one command with the flags all of them have.
+
+    Args:
+        commands: what `add_subparsers` gave.
+        name: of the command.
+        summary: one line for the list of commands.
+        description: what the command does, after the summary.
+        examples: one per line.
+    """
+    epilog = "examples:\n" + "".join(f"  {line}\n" for line in examples.strip().splitlines())
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary}\n\n{description.strip()}".strip(),
+        epilog=epilog if examples else None,
+    )
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where in the code an error came from"
+    )
+    return parser
+
+
+def add_json_flag(parser: argparse.ArgumentParser) -> None:
+    """Let a command print one JSON document instead of text for people."""
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON document and nothing else"
+    )
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add SOURCE and what may have to be said about it."""
+    parser.add_argument("source", metavar="SOURCE", help="frames; detected by what it is")
+    group = parser.add_argument_group("source")
+    group.add_argument(
+        "--camera",
+        choices=_CAMERAS,
+        default="image_02",
+        help="camera of a KITTI source (default: image_02)",
+    )
+    group.add_argument(
+        "--calibration.file",
+        metavar="FILE",
+        help="calibration to use instead of the source's own: YAML, KITTI calib file or folder, "
+        "or calib.json",
+    )
+    group.add_argument(
+        "--calibration.projection_model",
+        choices=("rectified", "raw"),
+        default="rectified",
+        help="rectified: images match P, no distortion; raw: images match K and D",
+    )
+    group.add_argument(
+        "--topics",
+        nargs="+",
+        metavar="ROLE=TOPIC",
+        help="topics of a bag where the choice by type is not the wanted one; roles: image, "
+        "camera_info, points",
+    )
+
+
+def source_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Read what `add_source` added, as options of `open_source`.
+
+    Raises:
+        InputError: a topic without a role.
+    """
+    values = vars(args)
+    topics = {}
+    for text in args.topics or ():
+        role, found, topic = text.partition("=")
+        if not found or role not in _TOPIC_ROLES or not topic:
+            msg = f"--topics: found {text!r}, expected {', '.join(_TOPIC_ROLES)} = a topic"
+            raise InputError(msg)
+        topics[role] = topic
+    return {
+        "camera": args.camera,
+        "calibration": values["calibration.file"],
+        "topics": topics or None,
+        "projection_model": values["calibration.projection_model"],
+    }
+
+
+def add_completer_flags(parser: argparse.ArgumentParser) -> None:
+    """Add which completer to take, where it runs, and how it reads measurements."""
+    _add_flags(parser.add_argument_group("completer"), CompleterSettings(), "")
+    add_projection_flags(parser)
+
+
+def add_projection_flags(parser: argparse.ArgumentParser) -> None:
+    """Add how measurements become sparse depth."""
+    _add_flags(parser.add_argument_group("measurements"), ProjectionSettings(), "projection.")
+
+
+def completer_settings(args: argparse.Namespace) -> CompleterSettings:
+    """Read the completer's settings from the flags.
+
+    Raises:
+        InputError: a value that its setting refuses.
+    """
+    result: CompleterSettings = unflatten(
+        CompleterSettings(), _given(args, CompleterSettings(), "")
+    )
+    return result
+
+
+def projection_settings(args: argparse.Namespace) -> ProjectionSettings:
+    """Read the projection's settings from the flags.
+
+    Raises:
+        InputError: a value that its setting refuses.
+    """
+    base, prefix = ProjectionSettings(), "projection."
+    result: ProjectionSettings = unflatten(base, _given(args, base, prefix), prefix)
+    return result
+
+
+def open_completer_of(args: argparse.Namespace) -> Any:
+    """Open the completer that the flags ask for.
+
+    Raises:
+        InputError, BackendError, ModelFileError: as `open_completer`.
+    """
+    from ..completers import open_completer
+
+    chosen = completer_settings(args)
+    return open_completer(
+        chosen.network,
+        backend=chosen.backend,
+        device=chosen.device,
+        precision=chosen.precision,
+        weights=chosen.weights or None,
+        settings=projection_settings(args),
+    )
+
+
+def whole_number(low: int) -> Callable[[str], int]:
+    """Make an argument type for whole numbers from `low` on."""
+
+    def parse(text: str) -> int:
+        if not text.lstrip("+-").isdecimal() or int(text) < low:
+            msg = f"found {text!r}, expected a whole number from {low} on"
+            raise argparse.ArgumentTypeError(msg)
+        return int(text)
+
+    return parse
+
+
+def _add_flags(group: Any, settings: Any, prefix: str) -> None:
+    for name, field, value in flatten(settings, prefix):
+        kind = type(value)
+        unit = f" [{field.metadata['unit']}]" if field.metadata["unit"] else ""
+        choices = field.metadata["choices"]
+        shown = "" if value == "" else f" (default: {str(value).lower()})"
+        group.add_argument(
+            f"--{name}",
+            type=_PARSERS.get(kind, str),
+            metavar="|".join(choices) if choices else _METAVARS.get(kind, "TEXT"),
+            help=f"{field.metadata['help']}{unit}{shown}".replace("%", "%%"),
+        )
+
+
+def _given(args: argparse.Namespace, settings: Any, prefix: str) -> dict[str, Any]:
+    """Collect the flags that were given, by setting."""
+    values = vars(args)
+    names = [name for name, _, _ in flatten(settings, prefix)]
+    return {name: values[name] for name in names if values.get(name) is not None}
+
+
+def _truth(text: str) -> bool:
+    known = {"true": True, "false": False}
+    if text.lower() not in known:
+        msg = f"found {text!r}, expected true or false"
+        raise argparse.ArgumentTypeError(msg)
+    return known[text.lower()]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        msg = f"found {text!r}, expected a number"
+        raise argparse.ArgumentTypeError(msg) from None
+
+
+_PARSERS: dict[Any, Callable[[str], Any]] = {bool: _truth, float: _number, int: int}
+_METAVARS = {bool: "true|false", float: "NUMBER", int: "NUMBER"}

@@ -1,0 +1,124 @@
+"""Frames read ahead and results written behind, while the main thread computes.
+
+Not here: formats (`datasets/`). Interrupts reach the main thread alone, so a file that is being
+written is always finished.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..data import Frame
+from ..datasets import Dataset, open_source
+from ..errors import DepthCompletionError
+
+_READ_AHEAD = 3
+_WRITE_BEHIND = 3
+
+Result = TypeVar("Result")
+
+
+class SourceReader:
+    """Read a source in a thread of its own, in order, a few frames ahead.
+
+    One thread opens, reads and closes: bags and HDF5 files do not like to change hands.
+
+    Attributes:
+        dataset: for its names and properties; read frames with `read` only.
+    """
+
+    def __init__(self, source: str, **options: Any) -> None:
+        """Open the source.
+
+        Args:
+            source: path as the user gave it.
+            options: of `open_source`.
+
+        Raises:
+            InputError, CalibrationError: as `open_source`.
+        """
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        try:
+            opened = self._pool.submit(open_source, Path(source), **options)
+            self.dataset: Dataset = opened.result()
+        except BaseException:
+            self._pool.shutdown(cancel_futures=True)
+            raise
+
+    def read(
+        self, indices: Iterable[int], get: Callable[[Dataset, int], Result]
+    ) -> Iterator[tuple[str, Result | DepthCompletionError]]:
+        """Give what `get` makes of each frame, or the error of a frame that cannot be read.
+
+        Args:
+            indices: of the frames, in the order to read them.
+            get: called in the reader's thread.
+
+        Yields:
+            Name and result of each frame.
+        """
+        waiting: deque[tuple[int, Future[Result]]] = deque()
+        todo = iter(indices)
+        while True:
+            while len(waiting) < _READ_AHEAD and (index := next(todo, None)) is not None:
+                waiting.append((index, self._pool.submit(get, self.dataset, index)))
+            if not waiting:
+                return
+            index, future = waiting.popleft()
+            try:
+                yield self.dataset.names[index], future.result()
+            except DepthCompletionError as error:
+                yield self.dataset.names[index], error
+
+    def read_one(self, index: int) -> Frame:
+        """Read a single frame.
+
+        Raises:
+            InputError, CalibrationError: it cannot be read.
+        """
+        return self._pool.submit(self.dataset.__getitem__, index).result()
+
+    def __enter__(self) -> SourceReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.submit(self.dataset.close)
+        self._pool.shutdown()
+
+
+class BackgroundWriter:
+    """Write in a thread of its own, a few results behind, and report errors with the next one."""
+
+    def __init__(self) -> None:
+        """Start without anything to write."""
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._waiting: deque[Future[None]] = deque()
+
+    def submit(self, write: Callable[..., None], *arguments: Any) -> None:
+        """Write soon; waits while too much is pending.
+
+        Raises:
+            InputError: an earlier result could not be written.
+        """
+        while len(self._waiting) >= _WRITE_BEHIND:
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(write, *arguments))
+
+    def finish(self) -> None:
+        """Wait until all is written.
+
+        Raises:
+            InputError: something could not be written.
+        """
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def __enter__(self) -> BackgroundWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)

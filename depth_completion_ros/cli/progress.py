@@ -1,0 +1,45 @@
+"""Say how far a command is: a bar on a terminal, a line now and then elsewhere.
+
+All of it goes to stderr; stdout belongs to results.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+# Seconds between two lines where there is no terminal; short runs stay silent.
+_LINE_PERIOD = 5.0
+
+
+def show_progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    """Pass items through and show how many have come.
+
+    Args:
+        items: anything that is iterated once.
+        total: how many there will be.
+        what: is done with them, in front of the numbers.
+    """
+    if sys.stderr.isatty():
+        return _with_bar(items, total, what)
+    return _with_lines(items, total, what)
+
+
+def _with_bar(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    from tqdm import tqdm
+
+    yield from tqdm(items, total=total, desc=what, unit="frame", file=sys.stderr)
+
+
+def _with_lines(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    start = last = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - last >= _LINE_PERIOD:
+            print(f"{what}: {done}/{total} frames, {now - start:.0f} s", file=sys.stderr)
+            last = now
