@@ -416,7 +416,7 @@ def _millimetres(depth: Float32Array) -> NDArray[np.uint16]:
 def _metres(depth: NDArray[Any]) -> Float32Array:
     """Give metres with 0 for none, from millimetres or from metres with NaN."""
     if depth.dtype.kind == "u":
-        return depth.astype(np.float32) * np.float32(1e-3)
+        return depth.astype(np.float32) / np.float32(1000)
     metres = depth.astype(np.float32)
     with np.errstate(invalid="ignore"):
         metres[~((metres > 0) & np.isfinite(metres))] = 0
