@@ -204,14 +204,16 @@ class OcclusionFilterSettings(CheckedSettings):
         unit="rad",
         range=(0.001, 0.1),
         dynamic=True,
-        help="Neighbouring points within this angle may belong to one surface; about twice the "
+        help="Points within this angle may belong to one surface: about one and a half times the "
         "angle between two beams.",
     )
-    margin: float = setting(
-        0.05,
-        range=(0.0, 0.5),
+    baseline: float = setting(
+        0.4,
+        unit="m",
+        range=(0.0, 5.0),
         dynamic=True,
-        help="A point is background if it lies this share of its depth behind a surface.",
+        help="Distance of LiDAR and camera up to which points are judged; more removes more, a "
+        "shorter real distance counts.",
     )
 
 

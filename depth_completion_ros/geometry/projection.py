@@ -16,6 +16,10 @@ from .transforms import invert_transform
 # Fewer points than this share of the image's columns say nothing about the calibration.
 _FEW_POINTS = 20
 
+# Metres; beyond, float32 cannot tell reliably what is in view (map coordinates, say).
+_NEAR_FRAMES = 100.0
+_DEPTH_MARGIN = np.float32(1e-2)
+
 
 def project_points(
     points: Float32Array,
@@ -47,11 +51,11 @@ def project_points(
     u, v, z = _pixels(points, camera, checked_transform(T_camera_lidar))
     keep = (z >= min_depth) & (z <= max_depth) & (z > 0)
     keep &= (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
-    index = v[keep].astype(np.intp) * camera.width + u[keep].astype(np.intp)
-    depth = np.full(camera.height * camera.width, np.inf, np.float32)
+    index = (v[keep] * camera.width + u[keep]).astype(np.intp)
+    depth = np.zeros(camera.height * camera.width, np.float32)
+    depth[index] = np.inf
     # Order-independent, hence the same result for the same points in any order.
     np.minimum.at(depth, index, z[keep].astype(np.float32))
-    depth[np.isinf(depth)] = 0
     return depth.reshape(camera.height, camera.width)
 
 
@@ -59,13 +63,14 @@ def _pixels(
     points: Float32Array, camera: PinholeCamera, T: Float64Array
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
     """Give rounded column, rounded row and depth of the points that may be in view, float64."""
-    p = _possibly_visible(points, camera, T)
+    R, t = T[:3, :3], T[:3, 3] + camera.shift
+    p: Float64Array = R @ _possibly_visible(points, camera, R, t).T.astype(np.float64)
+    p += t[:, None]
     z = p[2]
     if camera.is_distorted:
-        with np.errstate(invalid="ignore"):
-            p = p[:, z > 0]
-            z = p[2]
-            x, y = distort_normalised((p[:2] / z).T, camera).T
+        p = p[:, z > 0]
+        z = p[2]
+        x, y = distort_normalised((p[:2] / z).T, camera).T
     else:
         with np.errstate(divide="ignore", invalid="ignore"):
             x, y = p[0] / z, p[1] / z
@@ -78,21 +83,26 @@ def _pixels(
 
 
 def _possibly_visible(
-    points: Float32Array, camera: PinholeCamera, T: Float64Array
-) -> Float64Array:
-    """Transform to the frame of projection, (3, N) float64, without what is surely behind.
+    points: Float32Array, camera: PinholeCamera, R: Float64Array, t: Float64Array
+) -> Float32Array:
+    """Give the (M, 3) points that are not surely outside the view, nor NaN or infinite.
 
-    A LiDAR looks all around: half of its points are behind the camera. Dropping them by a float32
-    depth (error below a millimetre within 1 km, hence the margin) halves the work in float64.
+    A LiDAR looks all around: one in six of its points is in the image. Finding these in float32
+    leaves little to be done in float64. Its error is far below the margins of a centimetre in
+    depth and a pixel beside the image as long as the frames lie within `_NEAR_FRAMES`.
     """
-    R, t = T[:3, :3], T[:3, 3] + camera.shift
     xyz = points[:, :3]
+    if np.abs(t).max() > _NEAR_FRAMES:
+        return xyz[np.isfinite(xyz).all(axis=1)]
     with np.errstate(invalid="ignore", over="ignore"):
-        z = xyz @ R[2].astype(np.float32)
-        front = z > np.float32(-t[2] - 1e-2)
-        p: Float64Array = R @ xyz[front].T.astype(np.float64)
-    p += t[:, None]
-    return p
+        P = (camera.K @ np.column_stack((R, t))).astype(np.float32)
+        u, v, z = P[:, :3] @ xyz.T + P[:, 3:]  # u and v times depth
+        seen = (z > -_DEPTH_MARGIN) & (z < np.inf)
+        if not camera.is_distorted:
+            z += _DEPTH_MARGIN
+            seen &= (u >= -z) & (u <= z * (camera.width + 1))
+            seen &= (v >= -z) & (v <= z * (camera.height + 1))
+    return xyz[seen]
 
 
 def unproject_depth(depth: Float32Array, camera: PinholeCamera) -> Float32Array:
