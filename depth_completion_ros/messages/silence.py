@@ -18,6 +18,8 @@ _WALL_TIME_NS = 10 * 365 * 86400 * SECOND_NS
 _TAI_UTC, _GPS_UTC = 37.0, 18.0
 # The largest offset that the settings take; beyond it the clocks differ.
 _LARGEST_OFFSET = 10.0
+# No sensor's message is on its way for longer; farther apart, the stamps themselves differ.
+_LONGEST_DELAY = 1.0
 # So many in a row are no accident.
 _RUN = 3
 
@@ -92,7 +94,7 @@ def _silence(source: WaitingInput, now: float, since: float, watchdog: float) ->
 
 
 def _bad_stamps(source: WaitingInput) -> str:
-    if source.bad_run < _RUN and source.bad_stamps < source.received:
+    if source.bad_run == 0 or (source.bad_run < _RUN and source.bad_stamps < source.received):
         return ""
     return (
         f"{source.name}: the last {source.bad_run} stamps are zero or negative, expected the time "
@@ -113,23 +115,30 @@ def _distance(
     settings: SyncSettings, images: WaitingInput, points: WaitingInput, offsets: list[int]
 ) -> str:
     """Say how far apart the stamps are, and whether that is an offset or another clock."""
+    allowed = {"exact": 0.0, "approximate": settings.slop, "latest": settings.timeout}
+    limit = allowed[settings.policy]
     offset = statistics.median(offsets) / SECOND_NS
-    apart = f"points are {_amount(offset)} {'after' if offset > 0 else 'before'} the nearest image"
+    lead = ((points.lead() or 0) - (images.lead() or 0)) / SECOND_NS
+    if abs(offset) > limit and abs(lead) > _LONGEST_DELAY:
+        # So far apart that the nearest stamps remembered are not the ones that belong together.
+        offset, offsets = lead, [round(lead * SECOND_NS)]
+    side = "after" if offset > 0 else "before" if offset < 0 else "from"
     if abs(offset) > _LARGEST_OFFSET:
-        return f"{apart}: {_clocks(images, points, abs(offset))}"
-    limit = {"exact": 0.0, "approximate": settings.slop, "latest": settings.timeout}
-    allowed = limit[settings.policy]
-    if abs(offset) <= allowed:
+        clocks = _clocks(images, points, abs(offset))
+        return f"points are stamped {_amount(offset)} {side} images: {clocks}"
+    apart = f"points are stamped {_amount(offset)} {side} the nearest image"
+    name = "timeout" if settings.policy == "latest" else "slop"
+    if abs(offset) <= limit:
+        setting = "timeout" if settings.policy == "latest" else "queue_size"
         return (
-            f"{apart}, which matches, but they arrive too far apart; raise sync.queue_size (now "
-            f"{settings.queue_size})"
+            f"{apart}, which matches, but they arrive {abs(lead):.2f} s apart; raise "
+            f"sync.{setting} (now {getattr(settings, setting):g})"
         )
     if settings.policy == "exact":
         return f"{apart}, expected equal stamps; set sync.policy to approximate"
-    name = "slop" if settings.policy == "approximate" else "timeout"
-    apart = f"{apart}, sync.{name} is {_amount(allowed)}"
+    apart = f"{apart}, sync.{name} is {_amount(limit)}"
     deviations = [abs(other / SECOND_NS - offset) for other in offsets]
-    if statistics.median(deviations) <= allowed:
+    if statistics.median(deviations) <= limit:
         wanted = settings.points_time_offset - offset
         return (
             f"{apart}; if both were taken at one time, set sync.points_time_offset to "

@@ -80,6 +80,7 @@ class WaitingInput:
         self._late_run = 0
         self._stamp_gaps: deque[int] = deque(maxlen=_INTERVALS)
         self._arrival_gaps: deque[float] = deque(maxlen=_INTERVALS)
+        self._leads: deque[int] = deque(maxlen=_INTERVALS)
 
     def arrive(self, header_stamp: int, item: Any, now: float) -> Message | None:
         """Count a message and check its stamp; None if nothing can be done with it."""
@@ -93,7 +94,9 @@ class WaitingInput:
             self.unmatched += 1
             return None
         self.bad_run = 0
-        return Message(header_stamp + self._offset_ns, header_stamp, item, now)
+        message = Message(header_stamp + self._offset_ns, header_stamp, item, now)
+        self._leads.append(message.stamp - round(now * SECOND_NS))
+        return message
 
     def jumps_back(self, stamp: int) -> bool:
         """Tell whether time itself ran backwards, as when a bag starts again."""
@@ -164,6 +167,14 @@ class WaitingInput:
             return True
         early = _EARLY * statistics.median(self._stamp_gaps) if self._stamp_gaps else 0
         return self.newest + early < stamp + distance
+
+    def lead(self) -> int | None:
+        """Give how far stamps are ahead of the steady clock, in nanoseconds.
+
+        The number itself means nothing; the difference of two inputs' is that of their clocks plus
+        that of their delays.
+        """
+        return round(statistics.median(self._leads)) if self._leads else None
 
     def patience(self) -> float:
         """Give the seconds after which a message that is awaited will not come any more."""
