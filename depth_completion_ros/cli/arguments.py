@@ -63,6 +63,13 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_resume_flag(parser: argparse.ArgumentParser) -> None:
+    """Let a command go on where it was interrupted."""
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what an interrupted run has done and go on"
+    )
+
+
 def add_source(parser: argparse.ArgumentParser) -> None:
     """Add SOURCE and what may have to be said about it."""
     parser.add_argument("source", metavar="SOURCE", help="frames; detected by what it is")
