@@ -2,7 +2,7 @@
 
 Not here: what a recording says (`cli/demo.py`). Run as a module beside node and player:
 
-    python -m depth_completion_ros.node.recorder --out BAG --topic depth/image:sensor_msgs/msg/Image
+    python -m depth_completion_ros.node.recorder --out BAG --topic NAME:PACKAGE/msg/TYPE
 
 A bag's own time stamp is when DDS took the message, so that `time - header.stamp` is the latency
 from acquisition to publication, whatever the recorder was doing meanwhile.
