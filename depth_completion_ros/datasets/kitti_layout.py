@@ -14,6 +14,7 @@ from ..errors import InputError
 from .calibration import CAMERAS
 from .whole_file import read_text
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _STAMP = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?")
 
 

@@ -2,7 +2,8 @@
 
 Layout: `DATE/calib_*.txt` and `DATE/DATE_drive_NNNN_sync/{image_0X,velodyne_points,oxts}`, each
 with `data/NUMBER.*` and `timestamps.txt`. A drive that was rendered has exact depth in
-`depth_gt/image_0X/NUMBER.png` as well.
+`depth_gt/image_0X/NUMBER.png` as well, one with the depth benchmark's maps unpacked into it
+accumulated depth in `proj_depth/groundtruth/image_0X/NUMBER.png`.
 Not here: the depth benchmark's files made from these drives (`kitti_depth.py`).
 
 Source: Geiger et al., "Vision meets Robotics: The KITTI Dataset", IJRR 2013.
@@ -26,11 +27,10 @@ from .calibration import (
 )
 from .depth_png import read_depth_png
 from .image_file import read_image_file
-from .kitti_layout import numbered_files, read_stamps
+from .kitti_layout import IMAGE_SUFFIXES, numbered_files, read_stamps
 from .oxts import open_oxts
 from .scan_file import read_scan
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 # Nominal revolution of the scanner, where timestamps_start.txt and timestamps_end.txt are missing.
 _REVOLUTION = 0.1
 
@@ -79,11 +79,14 @@ class KittiRawDrive(Dataset):
         self._read_times()
         self._track = open_oxts(path)
         self.has_poses = self._track is not None
-        self._ground_truth = numbered_files(path / "depth_gt" / camera, (".png",))
+        self._ground_truth = {
+            **numbered_files(path / "proj_depth" / "groundtruth" / camera, (".png",)),
+            **numbered_files(path / "depth_gt" / camera, (".png",)),
+        }
         self.has_ground_truth = bool(self._ground_truth)
 
     def ground_truth(self, index: int) -> Float32Array | None:
-        """Read exact depth of a rendered drive; see `Dataset.ground_truth`."""
+        """Read exact or accumulated depth; see `Dataset.ground_truth`."""
         path = self._ground_truth.get(self.names[self._checked_index(index)])
         return None if path is None else read_depth_png(path)
 
