@@ -82,8 +82,8 @@ class Rosbag(Dataset):
         """
         self.path = path
         self._projection_model = projection_model
-        with _readable(path):
-            self._reader = _open_reader(path)
+        with readable(path):
+            self._reader = open_reader(path)
             try:
                 self._prepare(path, camera, topics, calibration, sync or SyncSettings())
             except BaseException:
@@ -163,7 +163,7 @@ class Rosbag(Dataset):
         return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
     def _read_message(self, place: _Place) -> Any:
-        with _readable(self.path):
+        with readable(self.path):
             # One nanosecond early: rosbags leaves out an mcap chunk whose last message is at start.
             messages = self._reader.messages(
                 connections=[place.connection], start=place.recorded - 1, stop=place.recorded + 1
@@ -323,7 +323,18 @@ def _frame_name(msg: Any) -> str:
     return str(msg.header.frame_id).lstrip("/")
 
 
-def _open_reader(path: Path) -> Any:
+def open_reader(path: Path) -> Any:
+    """Open a bag for reading messages as they are stored; use it within `readable`.
+
+    Args:
+        path: folder of a rosbag2, its only storage file, or a `.bag` file.
+
+    Returns:
+        An open `rosbags.highlevel.AnyReader`; use and close it in one thread.
+
+    Raises:
+        InputError: the recording did not end properly.
+    """
     from rosbags.highlevel import AnyReader
     from rosbags.typesys import Stores, get_typestore
 
@@ -341,7 +352,7 @@ def _open_reader(path: Path) -> Any:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """Turn what the storage libraries raise about a damaged bag into one line."""
     import zstandard
     from rosbags.highlevel import AnyReaderError
