@@ -200,12 +200,12 @@ class OcclusionFilterSettings(CheckedSettings):
 
     enabled: bool = setting(True, dynamic=True, help="Switch the see-through filter.")
     gap: float = setting(
-        0.011,
+        0.009,
         unit="rad",
         range=(0.001, 0.1),
         dynamic=True,
-        help="Points within this angle may belong to one surface: about one and a half times the "
-        "angle between two beams.",
+        help="Points within this angle may belong to one surface: a little more than the angle "
+        "between two beams.",
     )
     baseline: float = setting(
         0.4,

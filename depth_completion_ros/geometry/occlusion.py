@@ -7,8 +7,6 @@ Not here: points hidden by others on the same pixel (`projection.py` keeps the n
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,23 +17,29 @@ IndexArray = NDArray[np.intp]
 
 _DEFAULTS = OcclusionFilterSettings()
 
-# A neighbour counts as nearer from this share of the depth on: above range noise, below which
-# nothing is won (3 % to 8 % mark the same points of a car scene).
-_MARGIN = 0.05
+# A point is behind another from this multiple of its depth on: well above range noise.
+_BEHIND = np.float32(1.05)
 
 # Extrinsics say how far the two stand apart; scan and image may be taken a moment apart besides.
 _BASELINE_TOLERANCE = 1.5
 
-# Cells from a point to the end of its neighbourhood: finer cells cost more and find no more.
+# The neighbourhood of a point is searched in cells, seven wide: finer cells cost more than they
+# find. The cells are sorted by direction, which is one of eight, the first around +x.
 _RADIUS = 3
-_NEIGHBOURS = np.array(
-    [
-        (row, column)
-        for row in range(-_RADIUS, _RADIUS + 1)
-        for column in range(-_RADIUS, _RADIUS + 1)
-        if 0 < row * row + column * column <= _RADIUS * _RADIUS + 1
-    ]
-)
+
+
+def _neighbour_cells() -> tuple[IndexArray, IndexArray, Float32Array]:
+    """Give the cells of a disc as (row, column), the first of each direction, their distances."""
+    row, column = np.mgrid[-_RADIUS : _RADIUS + 1, -_RADIUS : _RADIUS + 1].reshape(2, -1)
+    distance = np.hypot(row, column)
+    direction = np.rint(np.arctan2(row, column) * (4 / np.pi)).astype(np.intp) % 8
+    order = np.argsort(direction, kind="stable")
+    order = order[(distance[order] > 0) & (distance[order] < _RADIUS + 0.5)]
+    first = np.searchsorted(direction[order], np.arange(8))
+    return np.column_stack((row, column))[order], first, distance[order].astype(np.float32)
+
+
+_CELLS, _FIRST_OF_DIRECTION, _DISTANCE = _neighbour_cells()
 
 
 def filter_sparse(
@@ -97,110 +101,78 @@ def _hidden_pixels(
     settings: OcclusionFilterSettings,
     T_camera_lidar: Float64Array | None,
 ) -> IndexArray:
-    """Give the flat indices of what `see_through_mask` marks; few points need a closer look."""
+    """Give the flat indices of what `see_through_mask` marks."""
     baseline = settings.baseline
     if T_camera_lidar is not None:
         apart = float(np.linalg.norm(T_camera_lidar[:3, 3] + camera.shift))
         baseline = min(baseline, apart * _BASELINE_TOLERANCE)
-    baseline_px = np.float32(baseline * camera.K[0, 0])
-    points = _MeasuredPoints.of(sparse, camera)
-    grid = _NearestGrid.of(points, camera, settings.gap)
-    far = _possibly_hidden(points, grid, baseline_px)
-    if len(far) == 0:
-        return far
-    return points.pixel[far[_is_enclosed(points, grid, far, baseline_px)]]
+    pixel = np.flatnonzero(sparse.ravel() > 0)
+    if baseline == 0 or len(pixel) == 0:
+        return pixel[:0]
+    z = sparse.ravel()[pixel]
+    focal_length = float(camera.K[0, 0])
+    cells_per_pixel = min(1.0, (_RADIUS + 0.5) / (settings.gap * focal_length))
+    nearest, cell = _nearest_per_cell(pixel, z, camera, np.float32(cells_per_pixel))
+    # Metres of depth, times the parallax in cells between it and infinity.
+    parallax = np.float32(baseline * focal_length * cells_per_pixel)
+    candidate = _possibly_hidden(nearest, cell, z, parallax)
+    hidden = _is_enclosed(nearest, cell[candidate], z[candidate], parallax)
+    return pixel[candidate[hidden]]
 
 
-class _MeasuredPoints(NamedTuple):
-    """Hold what is known of the N measured pixels; all arrays are (N,)."""
+def _nearest_per_cell(
+    pixel: IndexArray, z: Float32Array, camera: PinholeCamera, cells_per_pixel: np.float32
+) -> tuple[Float32Array, IndexArray]:
+    """Divide the image into cells, with `_RADIUS` empty ones all round.
 
-    pixel: IndexArray  # flat index
-    row: IndexArray
-    column: IndexArray
-    z: Float32Array
-    limit: Float32Array  # metres; a neighbour up to this depth is nearer
-
-    @classmethod
-    def of(cls, sparse: Float32Array, camera: PinholeCamera) -> _MeasuredPoints:
-        flat = sparse.ravel()
-        pixel = np.flatnonzero(flat > 0)
-        row, column = np.divmod(pixel, camera.width)
-        z = flat[pixel]
-        return cls(pixel, row, column, z, z * np.float32(1 - _MARGIN))
-
-
-class _NearestGrid(NamedTuple):
-    """Hold the nearest point of each cell of the image, `_RADIUS` cells wider all round."""
-
-    depth: Float32Array  # (rows, columns) metres, inf where no point is
-    cell: IndexArray  # (N,) flat index of each point's cell
-
-    @classmethod
-    def of(cls, points: _MeasuredPoints, camera: PinholeCamera, gap: float) -> _NearestGrid:
-        size = max(1, round(gap * float(camera.K[0, 0]) / (_RADIUS + 0.5)))
-        rows = camera.height // size + 1 + 2 * _RADIUS
-        columns = camera.width // size + 1 + 2 * _RADIUS
-        cell = (points.row // size + _RADIUS) * columns + points.column // size + _RADIUS
-        depth = np.full(rows * columns, np.inf, np.float32)
-        np.minimum.at(depth, cell, points.z)
-        return cls(depth.reshape(rows, columns), cell)
+    Returns:
+        (rows, columns) metres, the nearest depth of each cell, inf where nothing was measured;
+        and for each pixel the flat index of its cell.
+    """
+    row, column = (
+        (index.astype(np.float32) * cells_per_pixel).astype(np.intp)
+        for index in np.divmod(pixel, camera.width)
+    )
+    rows = int(camera.height * cells_per_pixel) + 1 + 2 * _RADIUS
+    columns = int(camera.width * cells_per_pixel) + 1 + 2 * _RADIUS
+    cell = row * columns + column + _RADIUS * (columns + 1)
+    nearest = np.full(rows * columns, np.inf, np.float32)
+    np.minimum.at(nearest, cell, z)
+    return nearest.reshape(rows, columns), cell
 
 
 def _possibly_hidden(
-    points: _MeasuredPoints, grid: _NearestGrid, baseline_px: np.float32
+    nearest: Float32Array, cell: IndexArray, z: Float32Array, parallax: np.float32
 ) -> IndexArray:
-    """Find points with nearer ones on both sides, nearer by a parallax of a pixel or more."""
+    """Find the few points with nearer ones left and right, or above and below."""
     import cv2
 
-    def nearest_around(rows: int, columns: int, aside: int) -> Float32Array:
-        nearest = cv2.erode(grid.depth, np.ones((rows, columns), np.uint8)).ravel()
-        return np.maximum(nearest[grid.cell - aside], nearest[grid.cell + aside])
+    def nearest_on_both_sides(rows: int, columns: int, aside: int) -> Float32Array:
+        nearest_around = cv2.erode(nearest, np.ones((rows, columns), np.uint8)).ravel()
+        return np.maximum(nearest_around[cell - aside], nearest_around[cell + aside])
 
-    # Windows of three cells by seven that end where the point's own cell begins.
-    whole, aside = 2 * _RADIUS + 1, (_RADIUS + 1) // 2
-    beside = nearest_around(whole, _RADIUS, aside)
-    above_and_below = nearest_around(_RADIUS, whole, aside * grid.depth.shape[1])
-    nearest = np.minimum(beside, above_and_below)
-    is_moved = baseline_px * (points.z - nearest) >= nearest * points.z
-    return np.flatnonzero(is_moved & (nearest < points.limit))
+    # Windows of three by seven cells that end beside the point's own cell.
+    beside = nearest_on_both_sides(2 * _RADIUS + 1, 3, 2)
+    above_and_below = nearest_on_both_sides(3, 2 * _RADIUS + 1, 2 * nearest.shape[1])
+    return np.flatnonzero(_is_nearer(np.minimum(beside, above_and_below), z, 1, parallax))
 
 
 def _is_enclosed(
-    points: _MeasuredPoints,
-    grid: _NearestGrid,
-    far: IndexArray,
-    baseline_px: np.float32,
+    nearest: Float32Array, cell: IndexArray, z: Float32Array, parallax: np.float32
 ) -> NDArray[np.bool_]:
-    """Tell of each far point whether nearer ones lie within their parallax on opposite sides."""
-    near, owner = _nearer_neighbours(points, grid, far)
-    z_near, z_far = points.z[near], points.z[far][owner]
-    dx = (points.column[near] - points.column[far][owner]).astype(np.float32)
-    dy = (points.row[near] - points.row[far][owner]).astype(np.float32)
-    in_reach = np.flatnonzero(
-        np.sqrt(dx * dx + dy * dy) * z_near * z_far <= baseline_px * (z_far - z_near)
-    )
-    # Eight directions, the first around +x: opposite are those 135, 180 and 225 degrees apart.
-    direction = np.rint(np.arctan2(dy[in_reach], dx[in_reach]) * np.float32(4 / np.pi))
-    has_near = np.zeros((8, len(far)), np.bool_)
-    has_near[direction.astype(np.intp) % 8, owner[in_reach]] = True
-    apart_135, apart_180 = np.roll(has_near, 3, axis=0), np.roll(has_near, 4, axis=0)
-    enclosed: NDArray[np.bool_] = np.any(has_near & (apart_135 | apart_180), axis=0)
+    """Tell of each point whether nearer ones lie within their parallax on opposite sides."""
+    steps = _CELLS @ np.array([nearest.shape[1], 1])
+    around = nearest.ravel()[cell + steps[:, None]]  # (cells, points)
+    is_nearer = _is_nearer(around, z, _DISTANCE[:, None], parallax)
+    toward = np.logical_or.reduceat(is_nearer, _FIRST_OF_DIRECTION, axis=0)  # (8, points)
+    opposite = np.roll(toward, 4, axis=0) | np.roll(toward, 3, axis=0)  # 180, 135 degrees apart
+    enclosed: NDArray[np.bool_] = np.any(toward & opposite, axis=0)
     return enclosed
 
 
-def _nearer_neighbours(
-    points: _MeasuredPoints, grid: _NearestGrid, far: IndexArray
-) -> tuple[IndexArray, IndexArray]:
-    """Pair far points with the nearest point of each cell around that is nearer than they.
-
-    Returns:
-        Two arrays of one length: index of the nearer point, and which of `far` it belongs to.
-    """
-    depth, cell = grid.depth.ravel(), grid.cell
-    steps = _NEIGHBOURS @ np.array([grid.depth.shape[1], 1])
-    is_nearer = depth[cell[far] + steps[:, None]] < points.limit[far]
-    step, owner = np.divmod(np.flatnonzero(is_nearer), len(far))
-    nearest = np.flatnonzero(points.z == depth[cell])
-    point_of = np.zeros(depth.size, np.intp)
-    point_of[cell[nearest]] = nearest
-    return point_of[cell[far[owner]] + steps[step]], owner
+def _is_nearer(
+    near: Float32Array, z: Float32Array, distance: Float32Array | int, parallax: np.float32
+) -> NDArray[np.bool_]:
+    """Tell whether `distance` is at most parallax * (1 / near - 1 / z), and z clearly behind."""
+    is_nearer: NDArray[np.bool_] = near * np.maximum(1 + distance * (z / parallax), _BEHIND) <= z
+    return is_nearer

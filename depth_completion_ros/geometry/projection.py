@@ -59,6 +59,8 @@ def project_points(
     return depth.reshape(camera.height, camera.width)
 
 
+# NaN, infinity and points in the plane of the camera are no error: they fall on no pixel.
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _pixels(
     points: Float32Array, camera: PinholeCamera, T: Float64Array
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
@@ -66,14 +68,12 @@ def _pixels(
     R, t = T[:3, :3], T[:3, 3] + camera.shift
     p: Float64Array = R @ _possibly_visible(points, camera, R, t).T.astype(np.float64)
     p += t[:, None]
-    z = p[2]
     if camera.is_distorted:
-        p = p[:, z > 0]
-        z = p[2]
-        x, y = distort_normalised((p[:2] / z).T, camera).T
-    else:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            x, y = p[0] / z, p[1] / z
+        p = p[:, p[2] > 0]
+    z = p[2]
+    x, y = p[:2] / z
+    if camera.is_distorted:
+        x, y = distort_normalised(np.column_stack((x, y)), camera).T
     K = camera.K
     u = K[0, 0] * x + (K[0, 2] + 0.5)
     if K[0, 1]:
@@ -85,24 +85,26 @@ def _pixels(
 def _possibly_visible(
     points: Float32Array, camera: PinholeCamera, R: Float64Array, t: Float64Array
 ) -> Float32Array:
-    """Give the (M, 3) points that are not surely outside the view, nor NaN or infinite.
+    """Give the (M, 3) points that are not surely outside the view.
 
     A LiDAR looks all around: one in six of its points is in the image. Finding these in float32
     leaves little to be done in float64. Its error is far below the margins of a centimetre in
-    depth and a pixel beside the image as long as the frames lie within `_NEAR_FRAMES`.
+    depth and half a pixel beside the image as long as the frames lie within `_NEAR_FRAMES`.
     """
-    xyz = points[:, :3]
+    xyz: Float32Array = points[:, :3]
     if np.abs(t).max() > _NEAR_FRAMES:
-        return xyz[np.isfinite(xyz).all(axis=1)]
-    with np.errstate(invalid="ignore", over="ignore"):
-        P = (camera.K @ np.column_stack((R, t))).astype(np.float32)
-        u, v, z = P[:, :3] @ xyz.T + P[:, 3:]  # u and v times depth
-        seen = (z > -_DEPTH_MARGIN) & (z < np.inf)
-        if not camera.is_distorted:
-            z += _DEPTH_MARGIN
-            seen &= (u >= -z) & (u <= z * (camera.width + 1))
-            seen &= (v >= -z) & (v <= z * (camera.height + 1))
-    return xyz[seen]
+        return xyz
+    if camera.is_distorted:
+        return xyz[xyz @ R[2].astype(np.float32) > -_DEPTH_MARGIN - t[2]]
+    # In view is what lies at most half the image, and a pixel, beside the centre.
+    half = np.array([0.5 * camera.width + 0.5, 0.5 * camera.height + 0.5])
+    N = np.array([[1 / half[0], 0, 1 / half[0] - 1], [0, 1 / half[1], 1 / half[1] - 1], [0, 0, 1]])
+    P = (N @ camera.K @ np.column_stack((R, t))).astype(np.float32)
+    aside = P[:, :3] @ xyz.T
+    aside += P[:, 3:]
+    depth = aside[2] + _DEPTH_MARGIN
+    inside = np.abs(aside[:2], out=aside[:2]) <= depth
+    return xyz[inside[0] & inside[1]]
 
 
 def unproject_depth(depth: Float32Array, camera: PinholeCamera) -> Float32Array:
