@@ -1,6 +1,6 @@
 # Everything here runs in a virtual environment of its own; python3 and make are all it needs.
 #
-#   make demo [DRIVE=path] [NETWORK=fill]   player and node over real DDS, a table and a picture
+#   make demo [DRIVE=path] [NETWORK=fill] [GT=prefix]   player and node over real DDS, a table, a picture
 #   make test                               all checks and tests
 #   make check                              the one-minute part of them
 #   make bench | format | clean
@@ -9,6 +9,7 @@ PYTHON ?= python3
 ROS ?= jazzy
 VENV ?= .venv
 DRIVE ?=
+GT ?=
 NETWORK ?= auto
 
 BIN := $(VENV)/bin
@@ -36,7 +37,8 @@ $(VENV)/.test: $(VENV)/.runtime
 	@touch $@
 
 demo: $(VENV)/.runtime
-	$(BIN)/depth_completion demo --network $(NETWORK) $(if $(DRIVE),--drive '$(DRIVE)') --out demo/out
+	$(BIN)/depth_completion demo --network $(NETWORK) $(if $(DRIVE),--drive '$(DRIVE)') \
+		$(if $(GT),--ground-truth '$(GT)') --out demo/out
 
 bench: $(VENV)/.runtime
 	$(BIN)/depth_completion benchmark --network fill

@@ -20,6 +20,8 @@ _STAMP = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?
 
 def find_drives(path: Path) -> list[Path]:
     """List the drives at a path: the drive itself, those of a date or those of all dates."""
+    if _is_drive(path):
+        return [path]
     found = []
     for folder in _subfolders(path):
         found += (

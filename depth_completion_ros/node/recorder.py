@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import queue
+import sqlite3
 import sys
 import threading
 import time
@@ -82,20 +83,14 @@ class BagSink:
     """Write messages to a bag in a thread of its own, so that receiving never waits for a disk."""
 
     def __init__(self, path: Path) -> None:
-        """Create the bag; the folder must not exist yet."""
-        from rosbags.rosbag2 import StoragePlugin, Writer
-        from rosbags.typesys import Stores, get_typestore
-
-        self._typestore = get_typestore(Stores.ROS2_JAZZY)
-        # SQLite takes twice as many bytes a second as MCAP in pure Python.
-        self._bag = Writer(path, version=9, storage_plugin=StoragePlugin.SQLITE3)
+        """Prepare a bag at `path`; the folder must not exist yet."""
+        self._path = path
         self._queue: queue.Queue[tuple[str, str, int, bytes] | None] = queue.Queue()
-        self._connections: dict[str, Any] = {}
-        self._thread = threading.Thread(target=self._drain, name="bag-writer")
+        self._thread = threading.Thread(target=self._write, name="bag-writer")
+        self.failure: str | None = None
 
     def __enter__(self) -> BagSink:
-        """Open the bag and start writing."""
-        self._bag.open()
+        """Start writing."""
         self._thread.start()
         return self
 
@@ -103,20 +98,30 @@ class BagSink:
         """Write what is queued and close the bag."""
         self._queue.put(None)
         self._thread.join()
-        self._bag.close()
 
     def put(self, topic: str, type_name: str, time_ns: int, cdr: bytes) -> None:
         """Queue one serialised message."""
         self._queue.put((topic, type_name, time_ns, cdr))
 
-    def _drain(self) -> None:
-        while (item := self._queue.get()) is not None:
-            topic, type_name, time_ns, cdr = item
-            if topic not in self._connections:
-                self._connections[topic] = self._bag.add_connection(
-                    topic, type_name, typestore=self._typestore
-                )
-            self._bag.write(self._connections[topic], time_ns, cdr)
+    def _write(self) -> None:
+        from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+        from rosbags.typesys import Stores, get_typestore
+
+        typestore = get_typestore(Stores.ROS2_JAZZY)
+        connections: dict[str, Any] = {}
+        try:
+            # SQLite takes twice as many bytes a second as MCAP in pure Python; its connection
+            # belongs to the thread that opens it.
+            with Writer(self._path, version=9, storage_plugin=StoragePlugin.SQLITE3) as bag:
+                while (item := self._queue.get()) is not None:
+                    topic, type_name, time_ns, cdr = item
+                    if topic not in connections:
+                        connections[topic] = bag.add_connection(
+                            topic, type_name, typestore=typestore
+                        )
+                    bag.write(connections[topic], time_ns, cdr)
+        except (OSError, sqlite3.Error, WriterError) as error:
+            self.failure = f"{self._path}: cannot be written ({error}); is the disk full?"
 
 
 def _message_class(type_name: str) -> Any:
@@ -181,7 +186,10 @@ def main(argv: list[str] | None = None) -> int:
             )
             if args.unpause:
                 _unpause(node, executor, args.unpause)
-            executor.spin()
+            while sink.failure is None and rclpy.ok():
+                executor.spin_once(timeout_sec=0.1)
+        if sink.failure is not None:
+            raise InputError(sink.failure)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except DepthCompletionError as error:
