@@ -89,8 +89,9 @@ class PinholeCamera:
 
     @property
     def is_distorted(self) -> bool:
-        """Tell whether D bends rays at all."""
-        return bool(np.any(self.D != 0))
+        """Tell whether the lens bends rays at all; an ideal fisheye does without coefficients."""
+        is_fisheye = self.distortion_model == "equidistant" and len(self.D) > 0
+        return is_fisheye or bool(np.any(self.D != 0))
 
     def __eq__(self, other: object) -> bool:
         """Compare all numbers exactly, to notice a changed camera_info."""
@@ -126,14 +127,16 @@ class PinholeCamera:
         if model not in ("rectified", "raw"):
             msg_ = f"projection_model: found {model!r}, expected rectified or raw"
             raise CalibrationError(msg_)
-        K = _numbers(msg, "k", 9).reshape(3, 3)
+        K: Float64Array = _numbers(msg, "k", 9).reshape(3, 3)
         P = _numbers(msg, "p", 12).reshape(3, 4)
-        shift = np.zeros(3)
+        shift: Float64Array = np.zeros(3)
         D: Float64Array = np.zeros(0)
         distortion_model = ""
         if model == "raw":
             D = _numbers(msg, "d", None)
-            distortion_model = str(msg.distortion_model) if np.any(D != 0) else ""
+            # Drivers name what they like where nothing is distorted; a fisheye always is.
+            if np.any(D != 0) or msg.distortion_model == "equidistant":
+                distortion_model = str(msg.distortion_model)
         else:
             if not P[0, 0] > 0 and K[0, 0] > 0:
                 msg_ = (
@@ -143,7 +146,7 @@ class PinholeCamera:
                 raise CalibrationError(msg_)
             K = P[:, :3]
             if np.any(P[:, 3] != 0) and P[0, 0] > 0:
-                shift = np.linalg.solve(K, P[:, 3])
+                shift[:] = np.linalg.solve(K, P[:, 3])
         if not K[0, 0] > 0:
             msg_ = (
                 f"camera_info: found focal length {K[0, 0]:g}, expected a positive one; "

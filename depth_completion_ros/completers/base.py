@@ -15,7 +15,7 @@ import numpy as np
 
 from ..data import DenseDepth, Float32Array, Frame, PinholeCamera
 from ..errors import InputError
-from ..geometry import occlusion
+from ..geometry.occlusion import filter_sparse
 from ..geometry.projection import project_points
 from ..settings import ProjectionSettings
 
@@ -155,12 +155,7 @@ def sparse_depth_of(frame: Frame, settings: ProjectionSettings) -> Float32Array:
         given = frame.sparse_depth
         assert given is not None  # Frame holds exactly one of the two.
         sparse = np.where((given >= low) & (given <= high), given, np.float32(0))
-    if not settings.occlusion_filter.enabled:
-        return sparse
-    filter_sparse = getattr(occlusion, "filter_sparse", None)
-    if filter_sparse is None:
-        return sparse
-    return filter_sparse(sparse, frame.camera, settings.occlusion_filter)  # type: ignore[no-any-return]
+    return filter_sparse(sparse, frame.camera, settings.occlusion_filter, frame.T_camera_lidar)
 
 
 class _StageClock:

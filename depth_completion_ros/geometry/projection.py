@@ -59,6 +59,25 @@ def project_points(
     return depth.reshape(camera.height, camera.width)
 
 
+def visible_pixels(
+    points: Float32Array, camera: PinholeCamera, T_camera_lidar: Float64Array
+) -> tuple[NDArray[np.intp], NDArray[np.intp], Float32Array]:
+    """Give the pixel and depth of every point in the image, for more than the nearest of each.
+
+    Args:
+        points: (N, 3+) float32 metres, LiDAR frame.
+        camera: pinhole model.
+        T_camera_lidar: (4, 4) rigid transform.
+
+    Returns:
+        Row, column and metres along z of the M points that fall into the image, each (M,).
+    """
+    u, v, z = _pixels(points, camera, checked_transform(T_camera_lidar))
+    inside = (z > 0) & (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+    row, column = v[inside].astype(np.intp), u[inside].astype(np.intp)
+    return row, column, z[inside].astype(np.float32)
+
+
 # NaN, infinity and points in the plane of the camera are no error: they fall on no pixel.
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _pixels(
@@ -95,7 +114,8 @@ def _possibly_visible(
     if np.abs(t).max() > _NEAR_FRAMES:
         return xyz
     if camera.is_distorted:
-        return xyz[xyz @ R[2].astype(np.float32) > -_DEPTH_MARGIN - t[2]]
+        front: Float32Array = xyz[xyz @ R[2].astype(np.float32) > -_DEPTH_MARGIN - t[2]]
+        return front
     # In view is what lies at most half the image, and a pixel, beside the centre.
     half = np.array([0.5 * camera.width + 0.5, 0.5 * camera.height + 0.5])
     N = np.array([[1 / half[0], 0, 1 / half[0] - 1], [0, 1 / half[1], 1 / half[1] - 1], [0, 0, 1]])
@@ -103,8 +123,9 @@ def _possibly_visible(
     aside = P[:, :3] @ xyz.T
     aside += P[:, 3:]
     depth = aside[2] + _DEPTH_MARGIN
-    inside = np.abs(aside[:2], out=aside[:2]) <= depth
-    return xyz[inside[0] & inside[1]]
+    inside: NDArray[np.bool_] = np.abs(aside[:2], out=aside[:2]) <= depth
+    seen: Float32Array = xyz[inside[0] & inside[1]]
+    return seen
 
 
 def unproject_depth(depth: Float32Array, camera: PinholeCamera) -> Float32Array:
