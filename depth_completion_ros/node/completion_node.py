@@ -219,9 +219,10 @@ class CompletionNode(LifecycleNode):
         inputs = session.inputs
         if inputs is None or self._statistics.rate("published") > 0:
             return None
-        silent = explain_silence(session.view_topics(), self._tunables.settings.sync.watchdog)
-        if silent:
-            return "waiting for " + "; ".join(silent)
+        watchdog = self._tunables.settings.sync.watchdog
+        silent = explain_silence(session.view_topics(), watchdog)
+        if silent is not None:
+            return silent
         unmatched = inputs.synchroniser.explain()
         if unmatched is not None:
             return unmatched

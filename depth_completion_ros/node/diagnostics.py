@@ -105,39 +105,43 @@ class TopicView:
         role: `image`, `points`, `camera_info` or `odometry`.
         topic: absolute name.
         publishers: one line each, node and reliability.
-        silent_for: seconds since the last message, None if there was none.
+        silent_for: seconds since the last message, or since the node listens.
+        has_come: True if there was any message.
     """
 
     role: str
     topic: str
     publishers: tuple[str, ...]
-    silent_for: float | None
+    silent_for: float
+    has_come: bool
 
 
-def explain_silence(views: list[TopicView], watchdog: float) -> list[str]:
-    """Say for every silent input what can be said about it.
+def explain_silence(views: list[TopicView], watchdog: float) -> str | None:
+    """Say which inputs are silent, and what can be said about each.
 
     Args:
         views: of all inputs that are needed.
         watchdog: seconds without a message that count as silence.
 
     Returns:
-        One part of a sentence for each silent input, empty if none is.
+        One line, or None if no input is silent. An input that was never heard is only named
+        until the watchdog's time is over.
     """
-    lines = []
-    for view in views:
-        if view.silent_for is not None and view.silent_for <= watchdog:
-            continue
-        since = "" if view.silent_for is None else f", silent for {view.silent_for:.0f} s"
-        if not view.publishers:
-            lines.append(
-                f"{view.role} on {view.topic} (no publisher{since}; is its driver running, is "
-                f"{view.role} remapped?)"
-            )
-        else:
-            who = ", ".join(view.publishers)
-            lines.append(
-                f"{view.role} on {view.topic} ({len(view.publishers)} publisher(s): {who}{since}; "
-                "it sends nothing, or large messages are lost: use the DDS profile)"
-            )
-    return lines
+    silent = [view for view in views if not view.has_come or view.silent_for > watchdog]
+    if not silent:
+        return None
+    return "waiting for " + "; ".join(_describe_silence(view, watchdog) for view in silent)
+
+
+def _describe_silence(view: TopicView, watchdog: float) -> str:
+    name = f"{view.role} on {view.topic}"
+    if view.silent_for <= watchdog:
+        return name
+    silence = f"silent for {view.silent_for:.0f} s"
+    if not view.publishers:
+        return f"{name} ({silence}, no publisher; is its driver running, is {view.role} remapped?)"
+    who = ", ".join(view.publishers)
+    return (
+        f"{name} ({silence}, published by {who}; it sends nothing, or its messages are lost: give "
+        "the DDS profile to both sides)"
+    )

@@ -84,6 +84,7 @@ class Inputs:
         self._lock = threading.Lock()
         self._gaps: defaultdict[str, SequenceGaps] = defaultdict(SequenceGaps)
         self._last: dict[str, float] = {}
+        self._started = clock()
 
     def add_image(self, message: Any, info: Mapping[str, Any] | None = None) -> None:
         """Take an Image or CompressedImage."""
@@ -105,10 +106,13 @@ class Inputs:
         """Hand over pairs that have waited long enough for a nearer partner."""
         self._hand_over(self.synchroniser.poll())
 
-    def silent_for(self, name: str) -> float | None:
-        """Give the seconds since the last message of an input; None if there was none yet."""
-        last = self._last.get(name)
-        return None if last is None else self._clock() - last
+    def silent_for(self, name: str) -> float:
+        """Give the seconds since the last message of an input, or since all began."""
+        return self._clock() - self._last.get(name, self._started)
+
+    def has_come(self, name: str) -> bool:
+        """Tell whether an input has brought any message."""
+        return name in self._last
 
     def _arrived(self, name: str, message: Any, info: Mapping[str, Any] | None) -> Arrival:
         now = self._clock()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
@@ -23,6 +24,7 @@ from std_srvs.srv import SetBool, Trigger
 from ..data import Frame
 from ..datasets import open_source
 from ..datasets.base import Dataset
+from ..datasets.rosbag2 import is_bag
 from ..errors import DepthCompletionError, InputError
 from ..geometry.transforms import invert_transform
 from ..messages.camera_info import camera_info_fields
@@ -32,6 +34,7 @@ from ..messages.image import image_fields
 from ..messages.points import points_fields
 from ..messages.transforms import stamped_transform_fields
 from ..settings import PlayerSettings
+from .bag_replay import BagPlayer
 from .parameters import NodeParameters
 from .playback import (
     Moment,
@@ -189,8 +192,6 @@ class DatasetPlayer:
 
     def finish(self) -> None:
         """Wait for reliable subscribers, and a moment for the others."""
-        from rclpy.duration import Duration
-
         for publisher in (self._image, self._camera_info, self._points):
             publisher.wait_for_all_acked(Duration(seconds=_ACKNOWLEDGE_SECONDS))
         time.sleep(_SETTLE_SECONDS)
@@ -358,6 +359,9 @@ def open_playable(node: Node, settings: PlayerSettings) -> Playable:
         DepthCompletionError: it cannot be played.
     """
     path = Path(settings.drive).expanduser()
+    # A bag of ROS 1 holds no CDR; it is played as the frames it contains.
+    if path.exists() and is_bag(path) and path.suffix != ".bag":
+        return BagPlayer(node, path, settings)
     return DatasetPlayer(node, open_source(path, camera=settings.camera), settings)
 
 

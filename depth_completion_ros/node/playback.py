@@ -17,8 +17,8 @@ from ..datasets.base import Dataset
 from ..errors import DepthCompletionError
 from ..settings import PlayerSettings
 
-# Moments that are read and prepared in advance: two frames of a drive.
-_PREFETCHED = 3
+# Moments that are read and prepared in advance, about 3 MB each.
+_PREFETCHED = 4
 _NAP_SECONDS = 0.05
 
 

@@ -68,6 +68,8 @@ def run_node(
         if not rclpy.ok() and node is not None:
             return 0  # The signal came while the node was being made.
         line = " ".join(str(error).split())
+        if "PARAMETER_NOT_SET" in line:
+            line = "a parameter was given an empty list, whose type ROS cannot tell; leave it out"
         print(f"cannot start: {line}; are the ROS arguments right?", file=sys.stderr)
         return 2
     finally:

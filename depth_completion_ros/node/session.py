@@ -193,14 +193,19 @@ class Session:
 
     def view_topics(self) -> list[TopicView]:
         """Look at every input topic: who publishes, how, and how long ago."""
+        inputs = self.inputs
+        if inputs is None:
+            return []
         views = []
         for role, topic in self.topics().items():
             publishers = tuple(
-                f"{info.node_name} {info.qos_profile.reliability.name.lower()}"
+                f"{info.node_name} ({info.qos_profile.reliability.name.lower()})"
                 for info in self._node.get_publishers_info_by_topic(topic)
             )
-            silent_for = None if self.inputs is None else self.inputs.silent_for(role)
-            views.append(TopicView(role, topic, publishers, silent_for))
+            silent_for, has_come = inputs.silent_for(role), inputs.has_come(role)
+            if role == "camera_info" and self.extrinsics.camera is not None and not publishers:
+                continue  # The calibration file's camera is taken.
+            views.append(TopicView(role, topic, publishers, silent_for, has_come))
         return views
 
     def poll(self) -> None:
