@@ -9,6 +9,7 @@ to renew the parameters file after a change:
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import textwrap
 from typing import Any
@@ -37,9 +38,7 @@ def settings_yaml(settings: Any = None) -> str:
     open_groups: list[str] = []
     for name, field, value in flatten(settings):
         *groups, key = name.split(".")
-        shared = 0
-        while shared < min(len(groups), len(open_groups)) and groups[shared] == open_groups[shared]:
-            shared += 1
+        shared = len(os.path.commonprefix([groups, open_groups]))
         for level in range(shared, len(groups)):
             lines.append(f"{_indent(level)}{groups[level]}:")
         open_groups = groups
