@@ -135,6 +135,9 @@ def _pixels(msg: Any, rows: int, width: int, channels: int, kind: str) -> NDArra
     dtype = np.dtype((">" if msg.is_bigendian else "<") + kind)
     row = width * channels * dtype.itemsize
     step = int(msg.step)
+    if rows != msg.height and len(data) == rows * row:
+        # Drivers of planar images disagree on what their step is; without padding it is clear.
+        step = row
     if step < row:
         text = (
             f"image: found step {step}, expected at least {row} for {width} pixels of "
@@ -353,7 +356,7 @@ def compressed_depth_fields(depth: Float32Array) -> dict[str, Any]:
     """
     import cv2
 
-    # The lowest level: four times as fast as the default for a tenth more bytes.
+    # Level 6 takes six times as long and saves an eighth of the bytes.
     _, png = cv2.imencode(".png", _millimetres(depth), [cv2.IMWRITE_PNG_COMPRESSION, 1])
     header = np.frombuffer(_DEPTH_HEADER.pack(0, 0.0, 0.0), np.uint8)
     return {
