@@ -35,7 +35,7 @@ def camera_info_fields(camera: PinholeCamera) -> dict[str, Any]:
         "width": camera.width,
         "distortion_model": model,
         "d": D.copy(),
-        "k": camera.K.ravel(),
+        "k": camera.K.ravel().copy(),
         "r": np.eye(3).ravel(),
         "p": P.ravel(),
     }

@@ -19,6 +19,8 @@ from .fields import byte_array
 
 # 8192 x 8192: more than any camera on a robot has, and what is decoded of it still fits in memory.
 _MAX_PIXELS = 1 << 26
+# Deflate's limit; JPEG's is lower. A file that claims more is made to exhaust memory.
+_MAX_PIXELS_PER_BYTE = 1032
 # image_transport's compressedDepth: int32 format (0 = inverse depth), float32 A, float32 B
 _DEPTH_HEADER = struct.Struct("<iff")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -215,6 +217,12 @@ def _check_file(data: UInt8Array, text: str) -> None:
             msg += "; is 'image/compressed' remapped to a depth image?"
         raise InputError(msg)
     _checked_size(height, width, "compressed image")
+    if height * width > _MAX_PIXELS_PER_BYTE * len(data):
+        msg = (
+            f"compressed image: found {len(data)} bytes that claim {width}x{height} pixels, more "
+            "than any picture fits in; the message is corrupt"
+        )
+        raise InputError(msg)
     # Cameras pad their JPEGs, so the end may stand a little before the end.
     if end not in data[-4096:].tobytes():
         msg = f"compressed image: found no end after {len(data)} bytes; the message is truncated"
