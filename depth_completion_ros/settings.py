@@ -208,12 +208,12 @@ class OcclusionFilterSettings(CheckedSettings):
         "between two beams.",
     )
     baseline: float = setting(
-        0.4,
+        0.6,
         unit="m",
         range=(0.0, 5.0),
         dynamic=True,
-        help="Distance of LiDAR and camera up to which points are judged; more removes more, a "
-        "shorter real distance counts.",
+        help="Distance of LiDAR and camera that is reckoned with; where the extrinsics are known, "
+        "at most one and a half times theirs.",
     )
 
 

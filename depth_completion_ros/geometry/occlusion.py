@@ -20,23 +20,31 @@ _DEFAULTS = OcclusionFilterSettings()
 # A point is behind another from this multiple of its depth on: well above range noise.
 _BEHIND = np.float32(1.05)
 
-# Extrinsics say how far the two stand apart; scan and image may be taken a moment apart besides.
+# Extrinsics say how far the two stand apart; scan and image are taken a moment apart besides, and
+# edges are as wide as the beam. With twice the distance, low robots lose points of the floor.
 _BASELINE_TOLERANCE = 1.5
 
 # The neighbourhood of a point is searched in cells, seven wide: finer cells cost more than they
 # find. The cells are sorted by direction, which is one of eight, the first around +x.
 _RADIUS = 3
 
+# Cells: a point may lie anywhere in its cell. With less, a low robot loses points of the floor.
+_CELL_TOLERANCE = 0.7
+
 
 def _neighbour_cells() -> tuple[IndexArray, IndexArray, Float32Array]:
-    """Give the cells of a disc as (row, column), the first of each direction, their distances."""
+    """Give the cells of a disc as (row, column), the first of each direction, their distances.
+
+    The distances are in cells, and on the safe side by `_CELL_TOLERANCE`.
+    """
     row, column = np.mgrid[-_RADIUS : _RADIUS + 1, -_RADIUS : _RADIUS + 1].reshape(2, -1)
     distance = np.hypot(row, column)
     direction = np.rint(np.arctan2(row, column) * (4 / np.pi)).astype(np.intp) % 8
     order = np.argsort(direction, kind="stable")
     order = order[(distance[order] > 0) & (distance[order] < _RADIUS + 0.5)]
     first = np.searchsorted(direction[order], np.arange(8))
-    return np.column_stack((row, column))[order], first, distance[order].astype(np.float32)
+    at_most = (distance[order] + _CELL_TOLERANCE).astype(np.float32)
+    return np.column_stack((row, column))[order], first, at_most
 
 
 _CELLS, _FIRST_OF_DIRECTION, _DISTANCE = _neighbour_cells()
@@ -154,7 +162,9 @@ def _possibly_hidden(
     # Windows of three by seven cells that end beside the point's own cell.
     beside = nearest_on_both_sides(2 * _RADIUS + 1, 3, 2)
     above_and_below = nearest_on_both_sides(3, 2 * _RADIUS + 1, 2 * nearest.shape[1])
-    return np.flatnonzero(_is_nearer(np.minimum(beside, above_and_below), z, 1, parallax))
+    return np.flatnonzero(
+        _is_nearer(np.minimum(beside, above_and_below), z, _DISTANCE.min(), parallax)
+    )
 
 
 def _is_enclosed(
@@ -171,7 +181,7 @@ def _is_enclosed(
 
 
 def _is_nearer(
-    near: Float32Array, z: Float32Array, distance: Float32Array | int, parallax: np.float32
+    near: Float32Array, z: Float32Array, distance: Float32Array | np.float32, parallax: np.float32
 ) -> NDArray[np.bool_]:
     """Tell whether `distance` is at most parallax * (1 / near - 1 / z), and z clearly behind."""
     is_nearer: NDArray[np.bool_] = near * np.maximum(1 + distance * (z / parallax), _BEHIND) <= z

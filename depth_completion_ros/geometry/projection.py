@@ -16,6 +16,9 @@ from .transforms import invert_transform
 # Fewer points than this share of the image's columns say nothing about the calibration.
 _FEW_POINTS = 20
 
+# Cosine of the tilt up to which a LiDAR counts as upright: 45 degrees.
+_UPRIGHT = 0.7
+
 # Metres; beyond, float32 cannot tell reliably what is in view (map coordinates, say).
 _NEAR_FRAMES = 100.0
 _DEPTH_MARGIN = np.float32(1e-2)
@@ -182,18 +185,29 @@ def question_extrinsics(
         T_camera_lidar: (4, 4) rigid transform.
 
     Returns:
-        None if nothing looks wrong; else one line that names both counts. Extrinsics are doubted
-        when few points fall into the image while the inverse transform shows clearly more.
+        None if nothing looks wrong; else one line that says why. Extrinsics are doubted when few
+        points fall into the image while the inverse transform shows clearly more, and when a
+        LiDAR that would stand upright with the inverse lies on its side in the image.
     """
     finite = int(np.count_nonzero(np.isfinite(points[:, :3]).all(axis=1)))
     if finite < _FEW_POINTS:
         return None
-    visible = count_visible(points, camera, T_camera_lidar)
-    inverse = count_visible(points, camera, invert_transform(checked_transform(T_camera_lidar)))
+    T = checked_transform(T_camera_lidar)
+    visible = count_visible(points, camera, T)
+    inverse = count_visible(points, camera, invert_transform(T))
     if inverse >= _FEW_POINTS and inverse > 5 * visible:
         return (
             f"T_camera_lidar: only {visible} of {finite} points fall into the image, but "
             f"{inverse} do with the inverse transform; did you mean the inverse?"
+        )
+    # REP 103: the LiDAR's z axis is up, which is -y of an optical frame. A scan of all directions
+    # fills the image either way.
+    is_upright, inverse_is_upright = -T[1, 2] > _UPRIGHT, -T[2, 1] > _UPRIGHT
+    if inverse >= _FEW_POINTS and inverse_is_upright and not is_upright:
+        return (
+            f"T_camera_lidar: the LiDAR's z axis is not up in the image ({visible} of {finite} "
+            f"points fall into it), but is with the inverse transform ({inverse} points); did you "
+            "mean the inverse?"
         )
     if visible < _FEW_POINTS:
         return (
