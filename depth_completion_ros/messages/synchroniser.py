@@ -88,11 +88,13 @@ class Synchroniser:
                 compared with stamps.
         """
         self.settings = settings or SyncSettings()
-        size = self.settings.queue_size
-        self.images = WaitingInput("image", self.settings.image_time_offset, size)
-        self.points = WaitingInput("points", self.settings.points_time_offset, size)
+        size, slop = self.settings.queue_size, self.settings.slop
+        # Before it is measured, a period is taken to be no shorter than the slop: the very first
+        # pair then waits only if it is a poor one.
+        self.images = WaitingInput("image", self.settings.image_time_offset, size, slop)
+        self.points = WaitingInput("points", self.settings.points_time_offset, size, slop)
         self._inputs = (self.images, self.points)
-        self._slop = round(self.settings.slop * SECOND_NS)
+        self._slop = round(slop * SECOND_NS)
         if self.settings.policy == "exact":
             self._slop = 0
         self._clock = clock

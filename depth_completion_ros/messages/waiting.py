@@ -60,13 +60,14 @@ class Message:
 class WaitingInput:
     """Keep what one input brought: messages that wait, stamps and their rhythm, counts."""
 
-    def __init__(self, name: str, offset: float, queue_size: int) -> None:
+    def __init__(self, name: str, offset: float, queue_size: int, first_period: float) -> None:
         """Start empty.
 
         Args:
             name: `image` or `points`.
             offset: seconds added to its stamps.
             queue_size: messages that may wait.
+            first_period: seconds, the shortest period expected while none is measured.
         """
         self.name = name
         self.waiting: list[Message] = []  # by stamp
@@ -77,6 +78,7 @@ class WaitingInput:
         self.bad_run = self.duplicate_run = 0
         self._offset_ns = round(offset * SECOND_NS)
         self._queue_size = queue_size
+        self._first_period_ns = round(first_period * SECOND_NS)
         self._late_run = 0
         self._stamp_gaps: deque[int] = deque(maxlen=_INTERVALS)
         self._arrival_gaps: deque[float] = deque(maxlen=_INTERVALS)
@@ -165,7 +167,9 @@ class WaitingInput:
         """Tell whether a message that is still to come may lie nearer to `stamp`."""
         if self.newest is None:
             return True
-        early = _EARLY * statistics.median(self._stamp_gaps) if self._stamp_gaps else 0
+        early: float = self._first_period_ns
+        if self._stamp_gaps:
+            early = _EARLY * statistics.median(self._stamp_gaps)
         return self.newest + early < stamp + distance
 
     def lead(self) -> int | None:

@@ -119,7 +119,7 @@ print(time.perf_counter() - start)
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    assert float(result.stdout) < 1.0  # bytes would take 222 ms per megabyte
+    assert float(result.stdout) < 3.0  # bytes would take 222 ms for each of 25 MB
 
 
 @pytest.mark.ros
