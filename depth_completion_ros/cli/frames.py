@@ -80,7 +80,15 @@ class SourceReader:
         Raises:
             InputError, CalibrationError: it cannot be read.
         """
-        return self._pool.submit(self.dataset.__getitem__, index).result()
+        return self.call(lambda dataset: dataset[index])
+
+    def call(self, get: Callable[[Dataset], Result]) -> Result:
+        """Ask the source for something else, in the reader's thread.
+
+        Raises:
+            InputError, CalibrationError: whatever `get` raises.
+        """
+        return self._pool.submit(get, self.dataset).result()
 
     def __enter__(self) -> SourceReader:
         return self
