@@ -311,26 +311,31 @@ class KittiPlayer(Node):
         first = last = None
         try:
             for moment in prefetcher:
-                if first is None:
-                    first = moment.time_ns
-                    self._timeline.start(first)
+                due = self._stamps.due(moment.time_ns)
+                if not self._timeline.has_started:
+                    self._timeline.start(due)
+                first = moment.time_ns if first is None else first
                 last = moment.time_ns
-                if not self._timeline.wait_until(moment.time_ns):
+                if not self._timeline.wait_until(due):
                     return
-                if moment.problem:
-                    self.get_logger().error(moment.problem)
-                    continue
-                self._source.publish(moment, self._stamps.offset(moment.time_ns))
-                if moment.is_frame:
-                    self.played += 1
-                    self._timeline.end_step()
+                self._publish(moment)
         finally:
             prefetcher.stop()
-        if first is not None and last is not None:
-            # The last frame lasts as long as the others do, also before the next loop.
-            if self.settings.loop and not self._timeline.wait_until(last + self._source.period_ns):
-                return
-            self._stamps.begin_loop(first, last, self._source.period_ns)
+        if first is None or last is None or not self.settings.loop:
+            return
+        # The last frame lasts as long as the others do.
+        period = self._source.period_ns
+        if self._timeline.wait_until(self._stamps.due(last + period)):
+            self._stamps.begin_loop(first, last, period)
+
+    def _publish(self, moment: Moment) -> None:
+        if moment.problem:
+            self.get_logger().error(moment.problem)
+            return
+        self._source.publish(moment, self._stamps.offset(moment.time_ns))
+        if moment.is_frame:
+            self.played += 1
+            self._timeline.end_step()
 
     def _tick(self) -> None:
         """Publish /clock evenly, interpolated between the frames."""

@@ -138,33 +138,38 @@ class Timeline:
 
 @dataclass
 class StampMapper:
-    """Turn stamps of the recording into those that are published.
+    """Turn times of the recording into those of the timeline and those that are published.
+
+    The timeline runs on over loops; the recording's time starts again with each.
 
     Attributes:
         mode: `recorded`, `now` or `continued`, as in `PlayerSettings.stamps`.
-        shift: nanoseconds that continue the stamps over loops.
+        now_ns: the system's time.
+        shift: nanoseconds from the recording's time to the timeline's, grows with every loop.
     """
 
     mode: str
     now_ns: Callable[[], int] = time.time_ns
     shift: int = 0
 
-    def offset(self, due_ns: int) -> int:
-        """Give what to add to every stamp of a moment.
+    def due(self, recorded_ns: int) -> int:
+        """Give the timeline's time at which a moment of the recording is due."""
+        return recorded_ns + self.shift
 
-        Args:
-            due_ns: nanoseconds of the recording at which the moment is due.
-        """
+    def offset(self, recorded_ns: int) -> int:
+        """Give what to add to every stamp of a moment of the recording."""
         if self.mode == "now":
-            return self.now_ns() - due_ns
+            return self.now_ns() - recorded_ns
         return self.shift if self.mode == "continued" else 0
 
-    def clock(self, recording_ns: int) -> int:
-        """Give the time for /clock that belongs to a time of the recording."""
-        return recording_ns + self.offset(recording_ns)
+    def clock(self, timeline_ns: int) -> int:
+        """Give the time for /clock that belongs to a time of the timeline."""
+        if self.mode == "now":
+            return self.now_ns()
+        return timeline_ns - (self.shift if self.mode == "recorded" else 0)
 
     def begin_loop(self, first_ns: int, last_ns: int, period_ns: int) -> None:
-        """Continue after a loop: its first stamp follows the last one by one period."""
+        """Continue after a loop: its first moment follows the last one by one period."""
         self.shift += last_ns - first_ns + period_ns
 
 

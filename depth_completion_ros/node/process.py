@@ -52,8 +52,10 @@ def run_node(
     """
     node = None
     executor = None
+    has_context = False
     try:
         rclpy.init(args=argv)
+        has_context = True
         node = make_node()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
@@ -65,8 +67,8 @@ def run_node(
         print(error, file=sys.stderr)
         return 2
     except (RCLError, RuntimeError, ValueError, TypeError) as error:
-        if not rclpy.ok() and node is not None:
-            return 0  # The signal came while the node was being made.
+        if has_context and not rclpy.ok():
+            return 0  # A signal came while the node was being made.
         line = " ".join(str(error).split())
         if "PARAMETER_NOT_SET" in line:
             line = "a parameter was given an empty list, whose type ROS cannot tell; leave it out"

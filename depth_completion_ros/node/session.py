@@ -41,6 +41,7 @@ from .worker import Worker
 _DRAIN_SECONDS = 5.0
 # Stamps farther from now are of another clock: a recording, or a camera's uptime.
 _PLAUSIBLE_LATENCY = 60.0
+_ODOMETRY_DEPTH = 200
 
 
 class Session:
@@ -159,7 +160,8 @@ class Session:
                 kind,
                 topics[role],
                 _with_info(callback),
-                topic_qos(reliability, qos.depth),
+                # Small and frequent: a burst of odometry must not push out what is needed.
+                topic_qos(reliability, _ODOMETRY_DEPTH if role == "odometry" else qos.depth),
                 event_callbacks=events,
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
