@@ -162,7 +162,7 @@ def byte_array(data: Any, name: str) -> UInt8Array:
         if len(data) == 0:
             return np.zeros(0, np.uint8)
         if isinstance(data, (list, tuple)):
-            return np.array(data, dtype=np.uint8)
+            data = bytes(data)
         return np.frombuffer(data, dtype=np.uint8)
     except (TypeError, ValueError, OverflowError, BufferError):
         msg = f"{name}: found data of type {type(data).__name__}, expected bytes"

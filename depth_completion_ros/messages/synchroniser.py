@@ -68,7 +68,8 @@ class Synchroniser:
     - `approximate`: for each cloud the nearest image within `slop` (inclusive). Nearest pairs go
       first and each message is used once, so no two outputs share a stamp. A pair is given as soon
       as a nearer partner can neither come by the stamps seen so far nor by the measured period of
-      its input; a partner that is awaited in vain is given up by `poll`.
+      its input. A partner that is awaited in vain is given up by `poll` alone, so that without it
+      the pairs of a recording depend on nothing but its stamps.
     - `latest`: for each image the newest cloud, if their stamps differ by at most `timeout`.
 
     Zero stamps are dropped, repeated ones ignored, late messages sorted in. When stamps run
@@ -140,7 +141,8 @@ class Synchroniser:
             The pairs that have waited long enough, oldest first.
         """
         with self._lock:
-            return self._matched(self._clock() if now is None else now)
+            now = self._clock() if now is None else now
+            return self._matched(now, gives_up=True)
 
     def flush(self) -> list[Pair]:
         """Match what still waits, at the end of a recording.
@@ -215,7 +217,7 @@ class Synchroniser:
             own.keep(message)
             return pairs + self._matched(now)
 
-    def _matched(self, now: float, *, is_end: bool = False) -> list[Pair]:
+    def _matched(self, now: float, *, gives_up: bool = False, is_end: bool = False) -> list[Pair]:
         """Take the nearest pairs first; a pair that may still be bettered keeps both waiting."""
         if self.settings.policy == "latest":
             return []
@@ -233,7 +235,8 @@ class Synchroniser:
             if taken & both:
                 continue
             taken |= both
-            if is_end or leaving & both or self._is_certain(image, cloud, distance, now):
+            waited = now - max(image.arrival, cloud.arrival) if gives_up else 0.0
+            if is_end or leaving & both or self._is_certain(image, cloud, distance, waited):
                 pairs.append(self._taken_pair(image, cloud, now))
         for source in self._inputs:
             for message in source.excess():
@@ -241,17 +244,16 @@ class Synchroniser:
                 self._drops["unsynchronised"] += dropped if source is self.points else 0
         return sorted(pairs, key=lambda pair: pair.image_stamp)
 
-    def _is_certain(self, image: Message, cloud: Message, distance: int, now: float) -> bool:
+    def _is_certain(self, image: Message, cloud: Message, distance: int, waited: float) -> bool:
         """Tell whether no nearer image can come for the cloud, and no nearer cloud for the image.
 
         The second keeps clouds that come more often than images from taking the image that belongs
         to the next cloud.
         """
-        since = max(image.arrival, cloud.arrival)
-        for source, stamp in ((self.images, cloud.stamp), (self.points, image.stamp)):
-            if source.can_come_nearer(stamp, distance) and now - since < source.patience():
-                return False
-        return True
+        return all(
+            waited > source.patience() or not source.can_come_nearer(stamp, distance)
+            for source, stamp in ((self.images, cloud.stamp), (self.points, image.stamp))
+        )
 
     def _matched_latest(self, own: WaitingInput, message: Message, now: float) -> list[Pair]:
         """Keep the newest cloud, and complete every image with it at once."""

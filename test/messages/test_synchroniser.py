@@ -136,6 +136,16 @@ def test_poll_gives_up_on_an_image_that_does_not_come():
     assert rig.poll(at=272) == [(200, 220)]
 
 
+def test_without_poll_only_the_stamps_decide():
+    rig = Rig()
+    for ms in (0, 33, 67, 100, 133, 167, 200):
+        rig.image(ms, at=0)  # a bag is read faster than it was recorded
+    rig.points(0, at=0.2)
+    rig.points(100, at=0.2)
+    assert rig.points(220, at=0.3) == []
+    assert rig.image(233, at=50) == [(233, 220)]
+
+
 def test_a_poor_first_pair_is_given_after_a_fifth_of_a_second():
     rig = Rig()
     rig.image(0)
