@@ -239,3 +239,18 @@ def test_sparse_and_indoor_scans_lose_next_to_nothing(rigs, pattern):
     ]
     assert len(shares) >= 2
     assert np.mean(shares) < 0.01
+
+
+@pytest.mark.dataset
+def test_random_points_of_a_dense_map_lose_nothing(scenes):
+    rng = np.random.default_rng(0)
+    paths = sorted(scenes.glob("*_gt.png"))[::5]
+    assert len(paths) >= 4
+    for path in paths:
+        depth = read_depth(path)
+        calibration = json.loads(Path(str(path).replace("_gt.png", "_calib.json")).read_text())
+        camera = PinholeCamera(*calibration["image_size"], calibration["K"])
+        chosen = rng.choice(np.flatnonzero(depth), 500, replace=False)
+        sparse = np.zeros_like(depth)
+        sparse.ravel()[chosen] = depth.ravel()[chosen]
+        assert see_through_mask(sparse, camera).sum() <= 2
