@@ -18,7 +18,11 @@ CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
 TF_MESSAGE = "tf2_msgs/msg/TFMessage"
 
-ROLES = ("image", "camera_info", "points")
+_KINDS = {
+    "image": (IMAGE, COMPRESSED_IMAGE),
+    "camera_info": (CAMERA_INFO,),
+    "points": (POINT_CLOUD,),
+}
 # What a name ends in, the wanted first: rectified before raw, colour before grey.
 _IMAGE_ENDINGS = (
     "image_rect_color",
@@ -88,13 +92,19 @@ def choose_topics(
         InputError: a topic is not in the bag, has the wrong type, or several are equally likely.
     """
     wanted = dict(wanted or {})
-    unknown = sorted(set(wanted) - set(ROLES))
+    unknown = sorted(set(wanted) - set(_KINDS))
     if unknown:
-        msg = f"topics: found {unknown[0]!r}, expected {', '.join(ROLES)}"
+        msg = f"topics: found {unknown[0]!r}, expected {', '.join(_KINDS)}"
         raise InputError(msg)
     for role, topic in wanted.items():
         if topic not in types:
             msg = f"{path}: found no topic {topic!r} for {role} (found {_listed(types)})"
+            raise InputError(msg)
+        if types[topic] not in _KINDS[role]:
+            msg = (
+                f"{path}: {role}: found {topic} of type {types[topic]}, expected "
+                f"{' or '.join(_KINDS[role])}"
+            )
             raise InputError(msg)
     images = _of_type(types, IMAGE, COMPRESSED_IMAGE)
     kitti = f"/{KITTI_CAMERA_FRAMES[camera]}/"

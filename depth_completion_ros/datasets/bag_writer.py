@@ -8,7 +8,6 @@ Not here: reading bags (`rosbag2.py`).
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -230,7 +229,7 @@ def _whole_folder(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         # The files in a bag carry the name of its folder.
         yield temporary / path.name
-        os.replace(temporary / path.name, path)  # noqa: PTH105  says what it is: atomic
+        (temporary / path.name).rename(path)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:

@@ -15,7 +15,7 @@ This project's YAML, of which each half may be missing::
       distortion_model: plumb_bob
     T_camera_lidar:                 # or a 4x4 matrix; T_lidar_camera is the other direction
       translation: [0.06, -0.08, -0.27]
-      rotation: [0.5, -0.5, 0.5, -0.5]      # quaternion x y z w
+      rotation: [0.5, -0.5, 0.5, 0.5]       # quaternion x y z w
 """
 
 from __future__ import annotations

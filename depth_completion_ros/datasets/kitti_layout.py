@@ -6,8 +6,8 @@ Not here: what is in the files (`kitti_raw.py`, `oxts.py`).
 from __future__ import annotations
 
 import calendar
-import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 from ..errors import InputError
@@ -15,7 +15,6 @@ from .calibration import CAMERAS
 from .whole_file import read_text
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_STAMP = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?")
 
 
 def find_drives(path: Path) -> list[Path]:
@@ -72,14 +71,18 @@ def read_stamps(path: Path, files: Mapping[str, Path]) -> dict[str, int]:
 def _parse_stamp(path: Path, number: int, line: str) -> int | None:
     if not line.strip():
         return None
-    match = _STAMP.fullmatch(line.strip())
-    if match is None:
+    whole, _, fraction = line.strip().partition(".")
+    try:
+        moment = datetime.strptime(whole, "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone.utc)
+        # Digit by digit: a float holds microseconds at best.
+        nanoseconds = int(fraction[:9].ljust(9, "0"))
+    except ValueError:
+        moment, nanoseconds = None, 0
+    # Nanoseconds since 1970 fit into 64 bits until 2262.
+    if moment is None or not 1970 <= moment.year < 2262 or nanoseconds < 0:
         msg = f"{path}: line {number}: found {line[:40]!r}, expected YYYY-MM-DD HH:MM:SS.nnnnnnnnn"
         raise InputError(msg)
-    *parts, fraction = match.groups()
-    seconds = calendar.timegm((*(int(part) for part in parts), 0, 0, 0))
-    # Digit by digit: a float holds microseconds at best.
-    return seconds * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+    return calendar.timegm(moment.timetuple()) * 1_000_000_000 + nanoseconds
 
 
 def _is_drive(path: Path) -> bool:

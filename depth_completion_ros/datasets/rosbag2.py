@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import bisect
 import logging
+import os
 import sqlite3
 import struct
+import textwrap
+import threading
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +32,7 @@ from ..messages.points import read_points
 from ..messages.synchroniser import Pair, Synchroniser
 from ..messages.transforms import read_transform
 from ..settings import SyncSettings
-from .bag_topics import COMPRESSED_IMAGE, TF_MESSAGE, choose_topics
+from .bag_topics import TF_MESSAGE, choose_topics
 from .base import Dataset
 from .calibration import Calibration
 
@@ -43,9 +47,9 @@ _SAME_SHIFT = 5e-3
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a message lies in the bag: its connection, its time of recording and its stamp."""
+    """Where a message lies in the bag: its topic, its time of recording and its stamp."""
 
-    connection: Any
+    topic: str
     recorded: int
     stamp: int
 
@@ -82,18 +86,27 @@ class Rosbag(Dataset):
         """
         self.path = path
         self._projection_model = projection_model
+        self._readers: dict[tuple[int, int], Any] = {}
+        # A source that nobody closes is closed when nobody has it any more.
+        self._finalizer = weakref.finalize(self, _close_readers, self._readers)
         with readable(path):
-            self._reader = open_reader(path)
             try:
                 self._prepare(path, camera, topics, calibration, sync or SyncSettings())
             except BaseException:
-                self._reader.close()
+                self.close()
                 raise
 
     def close(self) -> None:
-        """Close the bag."""
-        if self._reader.isopen:
-            self._reader.close()
+        """Close the bag; it opens again when another frame is asked for."""
+        _close_readers(self._readers)
+
+    @property
+    def _reader(self) -> Any:
+        """The bag as this thread has opened it: SQLite wants one each, processes share no file."""
+        key = (os.getpid(), threading.get_ident())
+        if key not in self._readers:
+            self._readers[key] = open_reader(self.path)
+        return self._readers[key]
 
     def _prepare(
         self,
@@ -135,9 +148,9 @@ class Rosbag(Dataset):
         pairs: list[Pair] = []
         counts = dict.fromkeys(add, 0)
         for connection, recorded, data in self._messages(*add):
-            stamp = self._stamp_of(connection, data)
+            stamp = self._stamp_of(data)
             counts[connection.topic] += 1
-            pairs += add[connection.topic](stamp, _Place(connection, recorded, stamp))
+            pairs += add[connection.topic](stamp, _Place(connection.topic, recorded, stamp))
         pairs += synchroniser.flush()
         if not pairs:
             found = " and ".join(f"{n} of {topic}" for topic, n in counts.items())
@@ -149,11 +162,12 @@ class Rosbag(Dataset):
         return sorted(pairs, key=lambda pair: pair.image.recorded)
 
     def _messages(self, *topics: str) -> Iterator[tuple[Any, int, bytes]]:
-        connections = [c for c in self._reader.connections if c.topic in topics]
+        reader = self._reader
+        connections = [c for c in reader.connections if c.topic in topics]
         if connections:
-            yield from self._reader.messages(connections=connections)
+            yield from reader.messages(connections=connections)
 
-    def _stamp_of(self, connection: Any, data: bytes) -> int:
+    def _stamp_of(self, data: bytes) -> int:
         """Read header.stamp without taking the message apart: it comes first in all of them."""
         if not self._reader.is2:
             seconds, nanoseconds = struct.unpack_from("<II", data, 4)
@@ -164,20 +178,23 @@ class Rosbag(Dataset):
 
     def _read_message(self, place: _Place) -> Any:
         with readable(self.path):
-            # One nanosecond early: rosbags leaves out an mcap chunk whose last message is at start.
-            messages = self._reader.messages(
-                connections=[place.connection], start=place.recorded - 1, stop=place.recorded + 1
+            # A nanosecond early: rosbags leaves out an mcap chunk whose last message is at start.
+            reader = self._reader
+            messages = reader.messages(
+                connections=[c for c in reader.connections if c.topic == place.topic],
+                start=place.recorded - 1,
+                stop=place.recorded + 1,
             )
             for connection, recorded, data in messages:
-                if recorded == place.recorded and self._stamp_of(connection, data) == place.stamp:
-                    return self._reader.deserialize(data, connection.msgtype)
-        msg = f"{self.path}: the message of {place.connection.topic} at {place.stamp} is gone"
+                if recorded == place.recorded and self._stamp_of(data) == place.stamp:
+                    return reader.deserialize(data, connection.msgtype)
+        msg = f"{self.path}: the message of {place.topic} at {place.stamp} is gone"
         raise InputError(msg)
 
     def _read_frame(self, index: int) -> Frame:
         pair = self._pairs[index]
         image_msg = self._read_message(pair.image)
-        compressed = pair.image.connection.msgtype == COMPRESSED_IMAGE
+        compressed = hasattr(image_msg, "format")
         image = read_compressed_image(image_msg) if compressed else read_image(image_msg)
         cloud_msg = self._read_message(pair.points)
         cloud = read_points(cloud_msg)
@@ -347,8 +364,34 @@ def open_reader(path: Path) -> Any:
         )
         raise InputError(msg)
     reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
-    reader.open()
+    try:
+        reader.open()
+    except BaseException:
+        _close_reader(reader)
+        raise
     return reader
+
+
+def _close_readers(readers: dict[tuple[int, int], Any]) -> None:
+    while readers:
+        _, reader = readers.popitem()
+        # SQLite refuses to close what another thread opened; that thread's end closes it.
+        with suppress(sqlite3.ProgrammingError):
+            _close_reader(reader)
+
+
+def _close_reader(reader: Any) -> None:
+    """Close a bag, also one that rosbags gave up opening and left half open."""
+    for part in reader.readers:
+        storage = getattr(part, "storage", None)
+        for file in (*getattr(storage, "readers", ()), *getattr(storage, "dbconns", ())):
+            handle = getattr(file, "bio", file)
+            if handle is not None:
+                handle.close()
+        bio = getattr(part, "bio", None)
+        if bio is not None:
+            bio.close()
+    reader.isopen = False
 
 
 @contextmanager
@@ -358,11 +401,15 @@ def readable(path: Path) -> Iterator[None]:
     from rosbags.highlevel import AnyReaderError
     from rosbags.rosbag1 import ReaderError as Reader1Error
     from rosbags.rosbag2 import ReaderError as Reader2Error
+    from rosbags.serde import SerdeError
+    from rosbags.typesys import TypesysError
 
     damage = (
         AnyReaderError,
         Reader1Error,
         Reader2Error,
+        TypesysError,
+        SerdeError,
         zstandard.ZstdError,
         sqlite3.Error,
         struct.error,
@@ -373,13 +420,16 @@ def readable(path: Path) -> Iterator[None]:
         ValueError,
         RuntimeError,
         TypeError,
+        OverflowError,
+        MemoryError,
     )
     try:
         yield
     except DepthCompletionError:
         raise
     except damage as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        # Some of them recite what they could not read.
+        reason = textwrap.shorten(str(error), 160, placeholder=" ...") or type(error).__name__
         msg = f"{path}: cannot be read as a bag ({reason}); is it whole?"
         raise InputError(msg) from error
 

@@ -6,8 +6,7 @@ Not here: what is in them (`depth_png.py`, `results.py`, `bag_writer.py`).
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
+import uuid
 from pathlib import Path
 
 from ..errors import InputError
@@ -26,21 +25,18 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         InputError: the folder cannot be written or the disk is full; nothing is left behind.
     """
-    temporary = None
+    # mkstemp would do, but it gives the file to its owner alone, whatever the umask says.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
-        # mkstemp gives the file to its owner alone; results are for everybody the umask allows.
-        Path(temporary).chmod(0o666 & ~_umask())
-        os.replace(temporary, path)  # noqa: PTH105  Path.replace does the same; named for its fame
+        temporary.replace(path)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
@@ -78,9 +74,3 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         msg = f"{path}: found bytes that are no text, expected a text file"
         raise InputError(msg) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

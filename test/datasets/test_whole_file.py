@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from depth_completion_ros.datasets.whole_file import read_text, write_whole
+from depth_completion_ros.errors import InputError
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    write_whole(tmp_path / "a" / "b" / "c.txt", b"whole")
+    assert (tmp_path / "a" / "b" / "c.txt").read_bytes() == b"whole"
+
+
+def test_the_file_has_the_rights_that_the_umask_leaves(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write_whole(tmp_path / "c.txt", b"")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "c.txt").stat().st_mode) == 0o644
+
+
+def test_a_file_where_a_folder_should_be_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(InputError, match=r"c\.txt: cannot be written") as caught:
+        write_whole(tmp_path / "out" / "c.txt", b"")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else() -> None:
+    device = Path("/dev/shm")
+    if not device.is_dir() or os.statvfs(device).f_bavail * os.statvfs(device).f_frsize < 1 << 20:
+        pytest.skip("needs a memory file system with a megabyte of room")
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir=device) as folder:
+        path = Path(folder) / "c.txt"
+        write_whole(path, b"old")
+        import resource
+        import signal
+
+        old_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        old_handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old_limit[1]))
+        try:
+            # A limit on the file's size answers a write like a full disk: some bytes, then none.
+            with pytest.raises(InputError, match=os.strerror(errno.EFBIG)):
+                write_whole(path, bytes(5000))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
+            signal.signal(signal.SIGXFSZ, old_handler)
+        assert path.read_bytes() == b"old"
+        assert [p.name for p in Path(folder).iterdir()] == ["c.txt"]
+
+
+def test_an_interrupt_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "c.txt", b"half")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_bytes(b"\xff\xfe\x80")
+    with pytest.raises(InputError, match=r"c\.txt: found bytes that are no text"):
+        read_text(tmp_path / "c.txt")
