@@ -81,27 +81,27 @@ def visible_pixels(
     return row, column, z[inside].astype(np.float32)
 
 
-# NaN, infinity and points in the plane of the camera are no error: they fall on no pixel.
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def _pixels(
     points: Float32Array, camera: PinholeCamera, T: Float64Array
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
     """Give rounded column, rounded row and depth of the points that may be in view, float64."""
     R, t = T[:3, :3], T[:3, 3] + camera.shift
-    p: Float64Array = R @ _possibly_visible(points, camera, R, t).T.astype(np.float64)
-    p += t[:, None]
-    if camera.is_distorted:
-        p = p[:, p[2] > 0]
-    z = p[2]
-    x, y = p[:2] / z
-    if camera.is_distorted:
-        x, y = distort_normalised(np.column_stack((x, y)), camera).T
     K = camera.K
-    u = K[0, 0] * x + (K[0, 2] + 0.5)
-    if K[0, 1]:
-        u += K[0, 1] * y
-    v = K[1, 1] * y + (K[1, 2] + 0.5)
-    return np.floor(u), np.floor(v), z
+    # NaN, infinity and points in the plane of the camera are no error: they fall on no pixel.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        p: Float64Array = R @ _possibly_visible(points, camera, R, t).T.astype(np.float64)
+        p += t[:, None]
+        if camera.is_distorted:
+            p = p[:, p[2] > 0]
+        z = p[2]
+        x, y = p[:2] / z
+        if camera.is_distorted:
+            x, y = distort_normalised(np.column_stack((x, y)), camera).T
+        u = K[0, 0] * x + (K[0, 2] + 0.5)
+        if K[0, 1]:
+            u += K[0, 1] * y
+        v = K[1, 1] * y + (K[1, 2] + 0.5)
+        return np.floor(u), np.floor(v), z
 
 
 def _possibly_visible(
