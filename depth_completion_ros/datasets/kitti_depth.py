@@ -22,9 +22,7 @@ from .depth_png import read_depth_png
 from .image_file import read_image_file
 from .kitti_layout import IMAGE_SUFFIXES, numbered_files
 
-_SPLITS = ("", "train", "val")
-# How far above the opened folder the raw images are looked for.
-_LEVELS = 3
+_SPLITS = ("train", "val")
 
 
 class KittiDepthSelection(Dataset):
@@ -168,16 +166,26 @@ def find_depth_drives(path: Path) -> list[Path]:
 
 def _places(opened: Path, drive: str) -> Iterator[Path]:
     """Go through the folders in which something of a drive may lie, nearest first."""
-    opened = opened.resolve()
     date = drive[:10]
-    for ancestor in (opened, *opened.parents[:_LEVELS]):
+    for ancestor in _surroundings(opened.resolve(), drive):
         if ancestor.name == drive:
             yield ancestor
         for folder in (ancestor, *_subfolders(ancestor)):
-            for split in (*_SPLITS, date):
+            for split in ("", *_SPLITS, date):
                 place = folder / split / drive
                 if place.is_dir():
                     yield place
+
+
+def _surroundings(opened: Path, drive: str) -> Iterator[Path]:
+    """Go up to the folder that the downloads share, and no further: others' data lies there."""
+    folder = opened
+    yield folder
+    while folder.name in (drive, *_SPLITS):
+        folder = folder.parent
+        yield folder
+    if any((folder / split).is_dir() for split in _SPLITS):
+        yield folder.parent
 
 
 def _first_files(places: list[Path], below: str, suffixes: tuple[str, ...]) -> dict[str, Path]:
