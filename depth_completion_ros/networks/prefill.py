@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..data import Float32Array, UInt8Array
@@ -63,26 +64,24 @@ def fill_nearest(sparse: Float32Array) -> Float32Array:
     return filled
 
 
-def remove_outliers(sparse: Float32Array) -> Float32Array:
+def remove_outliers(sparse: Tensor) -> Tensor:
     """Remove measurements that lie behind their neighbours.
 
     Args:
-        sparse: (H, W) metres, 0 = none.
+        sparse: (B, 1, H, W) metres, 0 = none; H and W at least 7.
 
     Returns:
-        (H, W) metres. Suspicious measurements are 0, or negative where two or three of the
+        (B, 1, H, W) metres. Suspicious measurements are 0, or negative where two or three of the
         neighbourhoods agree, as published; only positive values count.
     """
-    import cv2
-
-    measured = (sparse > _EMPTY).astype(np.float32)
-    flags = np.zeros_like(sparse)
+    measured = (sparse > _EMPTY).to(sparse.dtype)
+    both = torch.cat((sparse * measured, measured))  # (2B, 1, H, W)
+    flags = torch.zeros_like(sparse)
     for size in (7, 9, 13):
-        neighbours = _diamond(size).astype(np.float32)
-        border = cv2.BORDER_REFLECT_101
-        total = cv2.filter2D(sparse * measured, cv2.CV_32F, neighbours, borderType=border)
-        count = cv2.filter2D(measured, cv2.CV_32F, neighbours, borderType=border)
-        flags += sparse - total / (count + 1e-5) > 1.0
+        neighbours = torch.from_numpy(_diamond(size)).to(sparse)[None, None]
+        padded = F.pad(both, (size // 2,) * 4, mode="reflect")
+        total, count = F.conv2d(padded, neighbours).chunk(2)
+        flags = flags + (sparse - total / (count + 1e-5) > 1.0)
     return sparse * (1 - flags)
 
 
