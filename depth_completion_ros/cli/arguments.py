@@ -7,7 +7,7 @@ texts, ranges and defaults come from.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..errors import InputError
@@ -70,9 +70,12 @@ def add_resume_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_source(parser: argparse.ArgumentParser) -> None:
+def add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
     """Add SOURCE and what may have to be said about it."""
-    parser.add_argument("source", metavar="SOURCE", help="frames; detected by what it is")
+    count = "?" if optional else None
+    parser.add_argument(
+        "source", metavar="SOURCE", nargs=count, help="frames; detected by what it is"
+    )
     group = parser.add_argument_group("source")
     group.add_argument(
         "--camera",
@@ -101,26 +104,48 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_motion_flag(parser: argparse.ArgumentParser) -> None:
+    """Add whether the motion within a scan is undone."""
+    parser.add_argument(
+        "--motion.source",
+        choices=("none", "odometry"),
+        default="none",
+        help="odometry: undo the motion within each scan by the poses that the source holds "
+        "(oxts, odometry); none leaves the cloud as it is (default: none)",
+    )
+
+
 def source_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Read what `add_source` added, as options of `open_source`.
+    """Read what `add_source` and `add_motion_flag` added, as options of `SourceReader`.
 
     Raises:
         InputError: a topic without a role.
     """
     values = vars(args)
-    topics = {}
-    for text in args.topics or ():
-        role, found, topic = text.partition("=")
-        if not found or role not in _TOPIC_ROLES or not topic:
-            msg = f"--topics: found {text!r}, expected {', '.join(_TOPIC_ROLES)} = a topic"
-            raise InputError(msg)
-        topics[role] = topic
     return {
         "camera": args.camera,
         "calibration": values["calibration.file"],
-        "topics": topics or None,
+        "topics": read_topics(args.topics, "--topics") or None,
         "projection_model": values["calibration.projection_model"],
+        **({"motion": values["motion.source"]} if "motion.source" in values else {}),
     }
+
+
+def read_topics(texts: Sequence[str] | None, flag: str) -> dict[str, str]:
+    """Read topics by role, as `image=/camera/image_raw`.
+
+    Raises:
+        InputError: one has no role, an unknown one, or no topic.
+    """
+    topics = {}
+    for text in texts or ():
+        role, _, topic = text.partition("=")
+        if role not in _TOPIC_ROLES or not topic:
+            allowed = ", ".join(f"{name}=TOPIC" for name in _TOPIC_ROLES)
+            msg = f"{flag}: found {text!r}, expected {allowed}"
+            raise InputError(msg)
+        topics[role] = topic
+    return topics
 
 
 def add_completer_flags(parser: argparse.ArgumentParser) -> None:

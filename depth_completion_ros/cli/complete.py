@@ -17,6 +17,7 @@ from .arguments import (
     add_command,
     add_completer_flags,
     add_json_flag,
+    add_motion_flag,
     add_resume_flag,
     add_source,
     open_completer_of,
@@ -41,6 +42,7 @@ depth_completion complete 2011_09_26_drive_0009_sync out
 depth_completion complete my_bag out --sigma --network fill
 depth_completion complete my_bag out --topics image=/cam/image_raw points=/lidar/points
 depth_completion complete kitti/validation out --projection.occlusion_filter.enabled false
+depth_completion complete 2011_09_26_drive_0009_sync out --motion.source odometry
 depth_completion complete huge_drive out --resume
 """
 
@@ -59,6 +61,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--sigma", action="store_true", help="write sigma as well")
     add_resume_flag(parser)
     add_completer_flags(parser)
+    add_motion_flag(parser)
     add_json_flag(parser)
 
 
@@ -132,7 +135,7 @@ def _complete_all(
     from .progress import show_progress
 
     failed: dict[str, str] = {}
-    frames = reader.read(todo, lambda dataset, index: dataset[index])
+    frames = reader.read(todo, reader.get_frame)
     with BackgroundWriter() as writer:
         for name, frame in show_progress(frames, len(todo), "complete"):
             try:

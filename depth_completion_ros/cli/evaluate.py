@@ -15,6 +15,7 @@ from .arguments import (
     add_command,
     add_completer_flags,
     add_json_flag,
+    add_motion_flag,
     add_source,
     open_completer_of,
     source_options,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ..datasets import Dataset
     from ..evaluation.metrics import KittiMetrics
     from ..evaluation.scores import FrameScore, Scores
+    from .frames import SourceReader
 
 _HOLD_OUTS = ("stripes", "points", "patches")
 
@@ -85,6 +87,7 @@ def add_parser(commands: Any) -> None:
         help="also score IP-Basic, nearest neighbour and (with scipy) linear interpolation",
     )
     add_completer_flags(parser)
+    add_motion_flag(parser)
     add_json_flag(parser)
 
 
@@ -120,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
             results: list[FrameScore] = []
             failed: dict[str, str] = {}
             without_truth = 0
-            cases = reader.read(range(len(dataset)), _reader(args))
+            cases = reader.read(range(len(dataset)), _case_reader(reader, args))
             for name, case in show_progress(cases, len(dataset), "evaluate"):
                 if case is None:
                     without_truth += 1
@@ -199,7 +202,9 @@ def _check_truth(dataset: Dataset, args: argparse.Namespace) -> None:
         raise InputError(msg)
 
 
-def _reader(args: argparse.Namespace) -> Callable[[Dataset, int], _Case | None]:
+def _case_reader(
+    reader: SourceReader, args: argparse.Namespace
+) -> Callable[[Dataset, int], _Case | None]:
     """Make what reads one case: the frame, and the truth to score it on."""
     needs_frame = not args.predictions or args.baselines
 
@@ -207,7 +212,7 @@ def _reader(args: argparse.Namespace) -> Callable[[Dataset, int], _Case | None]:
         from ..evaluation.hold_out import hold_out
 
         if args.hold_out:
-            frame = dataset[index]
+            frame = reader.get_frame(dataset, index)
             truth = None if dataset.has_measurements else dataset.ground_truth(index)
             if truth is None and not dataset.has_measurements:
                 return None
@@ -218,7 +223,7 @@ def _reader(args: argparse.Namespace) -> Callable[[Dataset, int], _Case | None]:
         truth = dataset.ground_truth(index)
         if truth is None:
             return None
-        return _Case(dataset[index] if needs_frame else None, truth)
+        return _Case(reader.get_frame(dataset, index) if needs_frame else None, truth)
 
     return read
 

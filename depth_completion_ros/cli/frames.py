@@ -10,11 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..data import Frame
 from ..datasets import Dataset, open_source
-from ..errors import DepthCompletionError
+from ..errors import DepthCompletionError, InputError
+
+if TYPE_CHECKING:
+    from ..evaluation.trajectory import Trajectory
 
 _READ_AHEAD = 3
 _WRITE_BEHIND = 3
@@ -31,20 +34,23 @@ class SourceReader:
         dataset: for its names and properties; read frames with `read` only.
     """
 
-    def __init__(self, source: str, **options: Any) -> None:
+    def __init__(self, source: str, *, motion: str = "none", **options: Any) -> None:
         """Open the source.
 
         Args:
             source: path as the user gave it.
+            motion: `none`, or `odometry` to undo the motion within each scan by the poses that
+                the source holds.
             options: of `open_source`.
 
         Raises:
-            InputError, CalibrationError: as `open_source`.
+            InputError, CalibrationError: as `open_source`, or the source holds no poses.
         """
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="reader")
         try:
             opened = self._pool.submit(open_source, Path(source), **options)
             self.dataset: Dataset = opened.result()
+            self._trajectory = None if motion == "none" else self._known_trajectory()
         except BaseException:
             self._pool.shutdown(cancel_futures=True)
             raise
@@ -74,13 +80,35 @@ class SourceReader:
             except DepthCompletionError as error:
                 yield self.dataset.names[index], error
 
+    def get_frame(self, dataset: Dataset, index: int) -> Frame:
+        """Read a frame, for `read`: its scan as `motion` wants it.
+
+        Raises:
+            InputError, CalibrationError: it cannot be read.
+        """
+        frame = dataset[index]
+        if self._trajectory is None:
+            return frame
+        from ..evaluation.trajectory import compensated_frame
+
+        return compensated_frame(frame, self._trajectory, index)
+
+    def _known_trajectory(self) -> Trajectory:
+        from ..evaluation.trajectory import known_trajectory
+
+        trajectory = self.call(known_trajectory)
+        if trajectory is None:
+            msg = f"{self.dataset.path}: found no poses in it, expected them for --motion.source"
+            raise InputError(msg)
+        return trajectory
+
     def read_one(self, index: int) -> Frame:
         """Read a single frame.
 
         Raises:
             InputError, CalibrationError: it cannot be read.
         """
-        return self.call(lambda dataset: dataset[index])
+        return self.call(lambda dataset: self.get_frame(dataset, index))
 
     def call(self, get: Callable[[Dataset], Result]) -> Result:
         """Ask the source for something else, in the reader's thread.

@@ -22,7 +22,7 @@ from ..errors import DepthCompletionError
 from .arguments import Parser
 
 # In the order of the help text.
-_COMMANDS = ("complete", "evaluate", "overlay", "groundtruth", "demo")
+_COMMANDS = ("complete", "evaluate", "overlay", "convert", "groundtruth", "benchmark", "demo")
 
 _DESCRIPTION = "Dense depth with calibrated confidence from a camera and a LiDAR."
 _EXAMPLES = """\

@@ -13,6 +13,7 @@ from typing import Any
 from .arguments import (
     add_command,
     add_json_flag,
+    add_motion_flag,
     add_projection_flags,
     add_source,
     projection_settings,
@@ -44,6 +45,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("out", metavar="OUT.png", help="picture to write (.png or .jpg)")
     parser.add_argument("--frame", default="0", help="name or index of the frame (default: 0)")
     add_projection_flags(parser)
+    add_motion_flag(parser)
     add_json_flag(parser)
 
 

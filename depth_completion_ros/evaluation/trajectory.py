@@ -5,6 +5,7 @@ Not here: pose formats of data sets (`datasets/poses.py`) and deskewing (`geomet
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -138,6 +139,27 @@ def compensated_points(frame: Frame, trajectory: Trajectory, index: int) -> Floa
     if point_times is None:
         return points
     return move_points(points, point_times, *trajectory.motion(index))
+
+
+def compensated_frame(frame: Frame, trajectory: Trajectory, index: int) -> Frame:
+    """Undo the motion within a frame's scan, for sources that know it.
+
+    Points are moved to the scan's own stamp, not on to the image's: in what is recorded with a
+    rotating scanner the camera is triggered at that moment, and KITTI's stamps of the two differ
+    by 10 ms all the same.
+
+    Args:
+        frame: with points; a sparse map stays as it is.
+        trajectory: gives the motion.
+        index: of the frame in the trajectory.
+
+    Returns:
+        The frame with finite points only and without point times.
+    """
+    if frame.points is None:
+        return frame
+    points = compensated_points(frame, trajectory, index)
+    return dataclasses.replace(frame, points=points, point_times=None)
 
 
 def _finite_points(frame: Frame) -> tuple[Float32Array, Float64Array | None]:

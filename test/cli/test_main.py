@@ -21,7 +21,7 @@ def help_of(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
 def test_the_overview_names_every_command(capsys):
     text = help_of(capsys=capsys)
     for name in main_module._COMMANDS:
-        assert f"\n    {name} " in text
+        assert f"\n    {name}" in text
     assert "examples:" in text
 
 
