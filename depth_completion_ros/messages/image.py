@@ -25,6 +25,7 @@ _MAX_PIXELS_PER_BYTE = 1032
 _DEPTH_HEADER = struct.Struct("<iff")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _JPEG_START = b"\xff\xd8\xff"
+_JPEG_END = b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def read_compressed_image(msg: Any) -> UInt8Array:
     Source: compressed_image_transport's subscriber.
     """
     data = byte_array(msg.data, "compressed image")
-    _check_file(data, str(msg.format))
+    check_picture(data, "compressed image", str(msg.format))
     return _to_rgb(*_decoded_encoding(_decoded(data, "compressed image"), str(msg.format)))
 
 
@@ -199,34 +200,58 @@ def _decoded_encoding(pixels: NDArray[Any], text: str) -> tuple[NDArray[Any], _E
     return pixels, _ENCODINGS[name]
 
 
-def _check_file(data: UInt8Array, text: str) -> None:
-    """Look at a JPEG's or PNG's own size and end before its pixels take memory."""
+def check_picture(data: UInt8Array, name: str, text: str = "") -> None:
+    """Look at a JPEG's or PNG's own size and structure before a decoder takes memory for it.
+
+    Args:
+        data: (n,) uint8, the whole file.
+        name: what it is called in the error.
+        text: the format that its message claims.
+
+    Raises:
+        InputError: it is neither, truncated, or claims more than it can hold.
+    """
     start = data[:24].tobytes()
     if start.startswith(_PNG_START):
         width, height = struct.unpack(">II", start[16:24]) if len(start) == 24 else (0, 0)
-        end = b"IEND"
+        is_whole = _is_whole_png(data)
     elif start.startswith(_JPEG_START):
         height, width = _jpeg_size(data)
-        end = b"\xff\xd9"
+        # Cameras pad their JPEGs, so the end may stand a little before the end.
+        is_whole = _JPEG_END in data[-4096:].tobytes()
     else:
         msg = (
-            f"compressed image: found format {text!r} and data that starts with "
+            f"{name}: found format {text!r} and data that starts with "
             f"{start[:4].hex(' ') or 'nothing'}, expected JPEG or PNG"
         )
         if "compressedDepth" in text:
             msg += "; is 'image/compressed' remapped to a depth image?"
         raise InputError(msg)
-    _checked_size(height, width, "compressed image")
+    _checked_size(height, width, name)
     if height * width > _MAX_PIXELS_PER_BYTE * len(data):
         msg = (
-            f"compressed image: found {len(data)} bytes that claim {width}x{height} pixels, more "
+            f"{name}: found {len(data)} bytes that claim {width}x{height} pixels, more "
             "than any picture fits in; the message is corrupt"
         )
         raise InputError(msg)
-    # Cameras pad their JPEGs, so the end may stand a little before the end.
-    if end not in data[-4096:].tobytes():
-        msg = f"compressed image: found no end after {len(data)} bytes; the message is truncated"
+    if not is_whole:
+        msg = f"{name}: found no end after {len(data)} bytes; the message is truncated"
         raise InputError(msg)
+
+
+def _is_whole_png(data: UInt8Array) -> bool:
+    """Follow a PNG's chunks to its end.
+
+    OpenCV 5 takes as much memory as a chunk claims, up to 4 GB, before it reads it.
+    """
+    view = data.data
+    position = len(_PNG_START)
+    while position + 12 <= len(view):
+        length, kind = struct.unpack_from(">I4s", view, position)
+        position += 12 + int(length)
+        if kind == b"IEND":
+            return position <= len(view)
+    return False
 
 
 def _jpeg_size(data: UInt8Array) -> tuple[int, int]:
@@ -405,7 +430,7 @@ def read_compressed_depth(msg: Any) -> Float32Array:
         msg_ = f"compressed depth: found {len(data)} bytes; the message is truncated"
         raise InputError(msg_)
     _, a, b = _DEPTH_HEADER.unpack(data[: _DEPTH_HEADER.size].tobytes())
-    _check_file(data[_DEPTH_HEADER.size :], text)
+    check_picture(data[_DEPTH_HEADER.size :], "compressed depth", text)
     pixels = _decoded(data[_DEPTH_HEADER.size :], "compressed depth")
     if pixels.ndim != 2 or pixels.dtype != np.uint16:
         msg_ = f"compressed depth: found {pixels.shape} {pixels.dtype}, expected (H, W) uint16"

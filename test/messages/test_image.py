@@ -275,6 +275,14 @@ def test_a_file_that_claims_more_pixels_than_it_can_hold_is_refused():
         read_compressed_image(msg)
 
 
+def test_a_chunk_that_claims_gigabytes_is_refused_before_memory_is_taken():
+    png = bytearray(cv2.imencode(".png", BIG_RGB)[1].tobytes())
+    position = png.index(b"IDAT") - 4
+    png[position : position + 4] = struct.pack(">I", 0x7FFF0000)
+    with pytest.raises(InputError, match="the message is truncated"):
+        read_compressed_image(SimpleNamespace(format="png", data=bytes(png)))
+
+
 def test_a_blank_picture_is_read_though_it_packs_as_well_as_can_be():
     for extension in (".png", ".jpg"):
         msg = _compressed(extension, np.zeros((1080, 1920), np.uint8), "")
