@@ -19,7 +19,7 @@ from .shading import Shader
 from .surface import SurfaceReader
 
 # Places within a pixel, besides its centre, that are looked at where something ends in it.
-_SUBPIXELS = ((-0.36, -0.13), (0.13, -0.36), (0.25, 0.33))
+_SUBPIXELS = ((-0.33, -0.22), (0.33, 0.22))
 # Largest depth that a 16-bit KITTI depth map can hold is 255.99 m.
 _MAX_DEPTH = 250.0
 
@@ -37,6 +37,16 @@ class View:
     depth: Float32Array
 
 
+@dataclass(frozen=True)
+class _Moment:
+    """Hold where a camera is when it takes a picture, and its car's headlights."""
+
+    R: Float64Array
+    origin: Float64Array
+    time: float
+    headlights: tuple[Float64Array, Float64Array]
+
+
 class CameraSensor:
     """Take pictures of a scene."""
 
@@ -52,10 +62,10 @@ class CameraSensor:
         self._recipe, self._rig, self._caster = recipe, rig, caster
         self._reader, self._shader = reader, shader
         u, v = np.meshgrid(np.arange(rig.width), np.arange(rig.height))
-        self._pixels = np.stack((u.ravel(), v.ravel()), axis=1).astype(np.float64)
         self._angle = 1.0 / rig.K[0, 0]
         x = (u - rig.K[0, 2]) / rig.K[0, 0]
         y = (v - rig.K[1, 2]) / rig.K[1, 1]
+        self._rays = np.stack((x, y, np.ones_like(x)), axis=-1).reshape(-1, 3)
         # Natural vignetting is the fourth power of the cosine; lenses correct half of it.
         self._vignette = ((1 + x**2 + y**2) ** -0.6).astype(np.float32)[..., None]
 
@@ -76,36 +86,36 @@ class CameraSensor:
         rig = self._rig
         T = T_world_base @ rig.T_base_rect
         origin = T[:3, :3] @ -rig.shifts[camera] + T[:3, 3]
-        R = T[:3, :3]
         ahead = T_world_base[:3, :3] @ (np.cos(0.03), 0, -np.sin(0.03))
         lamps = T_world_base[:3, :3] @ (0.6, 0, 0.65) + T_world_base[:3, 3]
-        shape = (rig.height, rig.width)
-
-        def look(pixels: Float64Array) -> tuple[Hits, Float32Array]:
-            d = np.empty((len(pixels), 3))
-            d[:, :2] = (pixels - rig.K[:2, 2]) / (rig.K[0, 0], rig.K[1, 1])
-            d[:, 2] = 1.0
-            d = d @ R.T
-            hits = self._caster.cast(origin, d, time)
-            seen = np.flatnonzero(np.isfinite(hits.distance))
-            colour = np.empty((len(d), 3), np.float32)
-            sky = np.flatnonzero(~np.isfinite(hits.distance))
-            unit = d[sky] / np.linalg.norm(d[sky], axis=1, keepdims=True)
-            colour[sky] = self._shader.sky(unit.astype(np.float32))
-            surface = self._reader.read(hits, seen, origin, d, time, self._angle)
-            colour[seen] = self._shader.shade(surface, time, (lamps, ahead))
-            return hits, np.minimum(colour, 2.5)
-
-        hits, colour = look(self._pixels)
+        moment = _Moment(T[:3, :3], origin, time, (lamps, ahead))
+        hits, colour = self._look(self._rays, moment)
         edges = np.flatnonzero(self._find_edges(hits).ravel())
         if len(edges):
             for offset in _SUBPIXELS:
-                colour[edges] += look(self._pixels[edges] + offset)[1]
+                step = (*(np.array(offset) / np.diag(rig.K)[:2]), 0.0)
+                colour[edges] += self._look(self._rays[edges] + step, moment)[1]
             colour[edges] /= 1 + len(_SUBPIXELS)
-        depth = hits.distance.reshape(shape)
+        depth = hits.distance.reshape(rig.height, rig.width)
         shown: Float32Array = np.where(depth < _MAX_DEPTH, depth, 0.0).astype(np.float32)
-        image = self._expose(colour.reshape(*shape, 3), rng)
+        image = self._expose(colour.reshape(rig.height, rig.width, 3), rng)
         return View(image, shown)
+
+    def _look(self, rays: Float64Array, moment: _Moment) -> tuple[Hits, Float32Array]:
+        """Give what lies in (N, 3) directions of the optical frame, and its light.
+
+        Rays have z = 1, so that their lengths are depths.
+        """
+        d = rays @ moment.R.T
+        hits = self._caster.cast(moment.origin, d, moment.time)
+        seen = np.isfinite(hits.distance)
+        sky, seen = np.flatnonzero(~seen), np.flatnonzero(seen)
+        colour = np.empty((len(d), 3), np.float32)
+        unit = d[sky] / np.linalg.norm(d[sky], axis=1, keepdims=True)
+        colour[sky] = self._shader.sky(unit.astype(np.float32))
+        surface = self._reader.read(hits, seen, moment.origin, d, moment.time, self._angle)
+        colour[seen] = self._shader.shade(surface, moment.time, moment.headlights)
+        return hits, np.minimum(colour, np.float32(2.5))
 
     def _find_edges(self, hits: Hits) -> np.ndarray:
         """Find pixels whose neighbour shows another surface."""

@@ -41,7 +41,7 @@ DATE = "2024_06_21"
 # Ten o'clock, as nanoseconds within the day.
 _START_NS = 10 * 3600 * 10**9
 # Changes when equal recipes give other bytes than before, so that caches are made anew.
-_RENDERER = 1
+_RENDERER = 2
 # Fewer frames than this per process do not pay for building the street once more.
 _FRAMES_PER_WORKER = 8
 
@@ -128,6 +128,9 @@ def render_drive(
         _write_frames(recipe, drive, progress, workers)
         return _move_into_place(temporary, drive, final)
     except OSError as error:
+        # Another process may have rendered the same recipe meanwhile.
+        if _is_there(final, recipe):
+            return final
         msg = f"{out}: cannot be written ({error.strerror or error}); is the disk full?"
         raise InputError(msg) from error
     finally:
@@ -326,7 +329,7 @@ def _write_image(path: Path, pixels: np.ndarray) -> None:
     import cv2
 
     png = path.suffix == ".png"
-    quality = [cv2.IMWRITE_PNG_COMPRESSION, 3] if png else [cv2.IMWRITE_JPEG_QUALITY, 95]
+    quality = [cv2.IMWRITE_PNG_COMPRESSION, 1] if png else [cv2.IMWRITE_JPEG_QUALITY, 95]
     done, data = cv2.imencode(path.suffix, np.ascontiguousarray(pixels), quality)
     if not done:
         msg = f"{path}: OpenCV cannot encode {path.suffix}"

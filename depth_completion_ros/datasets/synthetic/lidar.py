@@ -126,10 +126,10 @@ class LidarSensor:
         distance = np.maximum(surface.distance, 1.0)
         signal = reflectivity / _REFERENCE_REFLECTIVITY * (0.12 + 0.88 * surface.cosine)
         signal = signal * (_REFERENCE_RANGE / distance) ** 2 * np.exp(-2 * self._fog * distance)
-        log = np.log(np.maximum(signal, 1e-9) / (0.25 * self._recipe.dropout))
+        log = np.log(np.maximum(signal, 1e-9) / (0.4 * self._recipe.dropout))
         chance = 1 / (1 + np.exp(-log / 0.35))
         # Even strong returns are lost now and then.
-        return np.asarray(luck < chance * (1 - 0.01 * self._recipe.dropout))
+        return np.asarray(luck < chance * (1 - 0.03 * min(self._recipe.dropout, 5.0)))
 
     def _add_drops(
         self, measured: Float64Array, kept: np.ndarray, rng: np.random.Generator

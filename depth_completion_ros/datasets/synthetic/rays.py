@@ -77,6 +77,7 @@ class RayCaster:
             What was hit.
         """
         count = len(directions)
+        single_origin = np.ndim(origins) == 1
         origins = np.broadcast_to(origins, (count, 3))
         result = self._scenes[0].run(
             np.ascontiguousarray(origins, np.float32),
@@ -87,10 +88,22 @@ class RayCaster:
         weights = np.stack((result["u"], result["v"]), axis=1)
         distance = self._plane_distance(face, origins, directions)
         mover = np.full(count, -1, np.int16)
+        if self._movers:
+            if single_origin:
+                origin, spread = origins[0], 0.0
+            else:
+                low, high = (np.array([f(o) for o in origins.T]) for f in (np.min, np.max))
+                origin, spread = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
+            squared = np.einsum("ij,ij->i", directions, directions)
         for index in range(len(self._movers)):
-            near, o, d = self._in_own_frame(index, origins, directions, times)
+            centre, radius = self._sphere(index, times)
+            to_centre = centre - origin
+            off = float(to_centre @ to_centre) - (radius + spread) ** 2
+            along = directions @ to_centre
+            near = np.flatnonzero((along > 0) & (along * along > off * squared) | (off < 0))
             if not len(near):
                 continue
+            o, d = self._in_own_frame(index, origins[near], directions[near], _picked(times, near))
             result = self._scenes[index + 1].run(
                 o.astype(np.float32), d.astype(np.float32), output=True
             )
@@ -107,14 +120,23 @@ class RayCaster:
     def is_shadowed(
         self, points: Float64Array, direction: Float64Array, time: float
     ) -> NDArray[np.bool_]:
-        """Tell which of (N, 3) points something stands before in one direction (3,)."""
+        """Tell which of (N, 3) points something stands before in one unit direction (3,)."""
         directions = np.broadcast_to(direction, points.shape)
         single = np.ascontiguousarray(directions, np.float32)
         result = self._scenes[0].run(points.astype(np.float32), single, query="OCCLUDED")
         shadowed = result >= 0
+        if self._movers:
+            # Seen along the light everything is flat: a thing shadows only what lies behind its
+            # disc.
+            across = np.linalg.svd(direction[None, :])[2][1:]
+            flat = (points @ across.T).astype(np.float32)
         for index in range(len(self._movers)):
-            near, o, d = self._in_own_frame(index, points, directions, time)
+            centre, radius = self._sphere(index, time)
+            x, y = (across @ centre).astype(np.float32)
+            disc = (flat[:, 0] - x) ** 2 + (flat[:, 1] - y) ** 2 < radius**2
+            near = np.flatnonzero(disc)
             if len(near):
+                o, d = self._in_own_frame(index, points[near], directions[near], time)
                 result = self._scenes[index + 1].run(
                     o.astype(np.float32), d.astype(np.float32), query="OCCLUDED"
                 )
@@ -136,76 +158,31 @@ class RayCaster:
         distance[(face < 0) | ~np.isfinite(distance) | (distance <= 0)] = np.inf
         return np.asarray(distance)
 
+    def _sphere(self, index: int, times: Float64Array | float) -> tuple[Float64Array, float]:
+        """Give a sphere that holds a moving thing during a span of times."""
+        poses = self.mover_poses(index, np.array((np.min(times), np.max(times))))
+        centres = poses.R @ self._centres[index] + poses.position
+        way = float(np.linalg.norm(centres[1] - centres[0]))
+        return centres.mean(axis=0), self._radii[index] + way / 2
+
     def _in_own_frame(
         self,
         index: int,
         origins: Float64Array,
         directions: Float64Array,
         times: Float64Array | float,
-    ) -> tuple[NDArray[np.intp], Float64Array, Float64Array]:
-        """Pick the rays that pass near a moving thing and express them in its frame.
-
-        Within the time that the rays span the thing and their origins move; the sphere that
-        decides what is near is larger by that.
-        """
-        span = np.array((np.min(times), np.max(times)))
-        poses = self.mover_poses(index, span)
-        centres = poses.R @ self._centres[index] + poses.position
-        centre, radius = centres.mean(axis=0), self._radii[index]
-        radius += float(np.linalg.norm(centres[1] - centres[0])) / 2
-        if origins.strides[0] == 0:
-            origin = origins[0]
-        else:
-            low, high = origins.min(axis=0), origins.max(axis=0)
-            origin = (low + high) / 2
-            # Many origins close together, as of a scan, or anywhere, as of shadow rays.
-            spread = float(np.linalg.norm(high - low)) / 2
-            if spread > 5:
-                return self._near_points(index, origins, directions, centre, radius, times)
-            radius += spread
-        to_centre = centre - origin
-        off = float(to_centre @ to_centre) - radius**2
-        if off < 0:
-            near = np.arange(len(directions))
-        else:
-            along = directions @ to_centre
-            squared = np.einsum("ij,ij->i", directions, directions)
-            near = np.flatnonzero((along > 0) & (along * along > off * squared))
-        return self._moved_rays(index, near, origins, directions, times)
-
-    def _near_points(
-        self,
-        index: int,
-        origins: Float64Array,
-        directions: Float64Array,
-        centre: Float64Array,
-        radius: float,
-        times: Float64Array | float,
-    ) -> tuple[NDArray[np.intp], Float64Array, Float64Array]:
-        """Do the same for parallel rays from many places."""
-        direction = directions[0] / np.linalg.norm(directions[0])
-        along = float(centre @ direction) - origins @ direction
-        candidates = np.flatnonzero(along > -radius)
-        to_centre = centre - origins[candidates]
-        off = np.einsum("ij,ij->i", to_centre, to_centre) - along[candidates] ** 2
-        near = candidates[off < radius**2]
-        return self._moved_rays(index, near, origins, directions, times)
-
-    def _moved_rays(
-        self,
-        index: int,
-        near: NDArray[np.intp],
-        origins: Float64Array,
-        directions: Float64Array,
-        times: Float64Array | float,
-    ) -> tuple[NDArray[np.intp], Float64Array, Float64Array]:
-        if np.ndim(times) == 0:
-            poses = self.mover_poses(index, times)
+    ) -> tuple[Float64Array, Float64Array]:
+        """Express rays in the frame of a moving thing, each at its own time."""
+        poses = self.mover_poses(index, times)
+        if len(poses.R) == 1:
             R, position = poses.R[0], poses.position[0]
-            return near, (origins[near] - position) @ R, directions[near] @ R
-        poses = self.mover_poses(index, np.asarray(times)[near])
-        o = np.einsum("nji,nj->ni", poses.R, origins[near] - poses.position)
-        return near, o, np.einsum("nji,nj->ni", poses.R, directions[near])
+            return (origins - position) @ R, directions @ R
+        o = np.einsum("nji,nj->ni", poses.R, origins - poses.position)
+        return o, np.einsum("nji,nj->ni", poses.R, directions)
+
+
+def _picked(times: Float64Array | float, rows: NDArray[np.intp]) -> Float64Array | float:
+    return times if np.ndim(times) == 0 else np.asarray(times)[rows]
 
 
 def _embree_scene(mesh: Mesh) -> Any:

@@ -32,9 +32,9 @@ class SyntheticRecipe(CheckedSettings):
     speed: float = setting(8.0, unit="m/s", range=(0.0, 40.0), help="Mean speed of the drive.")
     moving_cars: int = setting(5, range=(0, 50), help="Cars that drive on the street.")
     parked_cars: float = setting(
-        0.45, range=(0.0, 1.0), help="Share of the parking places that are taken."
+        0.6, range=(0.0, 1.0), help="Share of the parking places that are taken."
     )
-    trees: float = setting(0.6, range=(0.0, 1.0), help="How densely the street is planted.")
+    trees: float = setting(0.7, range=(0.0, 1.0), help="How densely the street is planted.")
 
     cameras: str = setting(
         "both", choices=("image_02", "image_03", "both"), help="Cameras that are written."

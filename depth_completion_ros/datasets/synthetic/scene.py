@@ -32,6 +32,7 @@ from .vehicles import build_car, car_length
 
 # Street before the first and behind the last place of the drive, metres.
 _BEFORE, _BEHIND = 90.0, 210.0
+_WOOD_STEP = 1.25
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,6 @@ class Mover:
 
     mesh: Mesh
     motion: TrafficMotion
-    has_lights: bool
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class _Builder:
             if rng.random() < density and not street.is_crossing(s, 4):
                 self._plant(s, sign * left, 0.75 if has_verge else 0.6)
             s += rng.uniform(7, 15)
-        for s in np.arange(street.path.start, street.path.end, 9.0):
+        for s in np.arange(street.path.start, street.path.end, 7.0):
             if rng.random() < 0.3 + 0.5 * density and not street.is_crossing(s, 5):
                 self._plant(
                     s + rng.uniform(-4, 4), sign * (section.front + rng.uniform(15, 32)), 1.1
@@ -194,7 +194,7 @@ class _Builder:
         room = section.front - section.pavement
         if room < 1:
             return
-        kind = int(rng.integers(5))
+        kind = int(rng.integers(4))
         edge = sign * (section.pavement + 0.35)
         gate = 1.6
         for start, end in ((0.2, width / 2 - gate / 2), (width / 2 + gate / 2, width - 0.2)):
@@ -206,7 +206,7 @@ class _Builder:
                 self.put(build_hedge(rng, length, rng.uniform(0.9, 1.7)), centre, edge, turn=turn)
             elif kind == 2:
                 self.put(build_wall(rng, length), centre, edge, turn=turn)
-            if kind != 1 and rng.random() < 0.6 and room > 2.5:
+            if kind != 1 and rng.random() < 0.7 and room > 2.5:
                 bush = self._bushes[int(rng.integers(3))]
                 self.put(bush, centre + rng.uniform(-2, 2), edge + sign * 1.3)
 
@@ -262,7 +262,7 @@ class _Builder:
                         sign * rng.uniform(section.verge + 0.5, section.pavement - 0.3),
                         turn=rng.uniform(0, 6.3),
                     )
-            s += rng.uniform(7, 18)
+            s += rng.uniform(4, 11)
         for crossing in street.crossings:
             self.put(build_sign(rng), crossing - street.crossing_width - 1.0, -kerb)
 
@@ -270,7 +270,7 @@ class _Builder:
         """Raise woods behind the houses and at both ends, so that the world has no edge."""
         street, rng = self.street, self.rng
         path = street.path
-        s = np.arange(path.start, path.end + 1, 2.5)
+        s = np.arange(path.start, path.end + 1, _WOOD_STEP)
         tint = np.array((0.05, 0.075, 0.025))
         for sign in (1, -1):
             left = sign * (
@@ -280,7 +280,7 @@ class _Builder:
             ground = street.ground_height(s, left) - 1
             self._raise_wood(base, ground, tint, mirrored=sign > 0)
         for end, flip in ((path.end - 3, True), (path.start + 3, False)):
-            left = np.arange(-75, 76, 2.5)
+            left = np.arange(-75, 76, _WOOD_STEP)
             base = path.place(end + 3 * np.sin(left / 9), left)
             ground = street.ground_height(end, left) - 1
             self._raise_wood(base, ground, tint, mirrored=flip)
@@ -289,14 +289,20 @@ class _Builder:
         self, base: Float64Array, ground: Float64Array, tint: Float64Array, *, mirrored: bool
     ) -> None:
         count = len(base)
-        waves = np.convolve(self.rng.normal(0, 1, count + 8), np.ones(5) / 5, "same")[4:-4]
-        height = 9.0 + 4 * waves + self.rng.normal(0, 0.5, count)
-        levels = np.linspace(0, 1, 5)
-        points = np.empty((count, 5, 3))
-        points[..., :2] = base[:, None, :] + self.rng.normal(0, 0.35, (count, 5, 2))
+        # Crowns side by side: where two meet the wood is low.
+        along = np.arange(count) * _WOOD_STEP
+        height = np.zeros(count)
+        for centre in np.arange(0, along[-1] + 6, 4.5):
+            crown = (
+                self.rng.uniform(7, 13.5) - ((along - centre) / self.rng.uniform(1.0, 1.8)) ** 2
+            )
+            height = np.maximum(height, crown)
+        height = np.maximum(height, 5.5) + self.rng.normal(0, 0.25, count)
+        levels = np.linspace(0, 1, 7)
+        points = np.empty((count, 7, 3))
+        points[..., :2] = base[:, None, :] + self.rng.normal(0, 0.3, (count, 7, 2))
         points[..., 2] = ground[:, None] + height[:, None] * levels
-        u = np.arange(count) * 2.5
-        uv = np.stack(np.broadcast_arrays(u[:, None], height[:, None] * levels), axis=-1)
+        uv = np.stack(np.broadcast_arrays(along[:, None], height[:, None] * levels), axis=-1)
         if mirrored:
             points, uv = points[::-1], uv[::-1]
         self.add(grid(points, Material.FOREST, tint, uv=uv, smooth=True))
@@ -311,7 +317,7 @@ def _draw_traffic(
     pace = -float(rng.uniform(7, 12))
     ahead = rng.uniform(18, 35)
     for index in range(recipe.moving_cars):
-        car = build_car(rng)
+        car = build_car(rng, lights=True)
         if index % 4 == 1:
             gap = (14 + 8 * rng.random()) * (1 + index // 4)
             motion = TrafficMotion(
@@ -320,12 +326,12 @@ def _draw_traffic(
         else:
             motion = TrafficMotion(street, float(ahead), pace, street.lane / 2 + 0.1)
             ahead += car_length(car) + rng.uniform(12, max(14.0, 1.2 * (reach - pace)))
-        movers.append(Mover(car, motion, has_lights=True))
+        movers.append(Mover(car, motion))
     for _ in range(2 + int(rng.integers(4))):
         sign = 1 if rng.random() < 0.5 else -1
         section = street.side(sign)
         left = sign * rng.uniform(section.verge + 0.4, section.pavement - 0.3)
         speed = float(rng.choice((-1, 1)) * rng.uniform(1.0, 1.7))
         motion = TrafficMotion(street, float(rng.uniform(8, 30 + reach)), speed, left)
-        movers.append(Mover(build_person(rng), motion, has_lights=False))
+        movers.append(Mover(build_person(rng), motion))
     return tuple(movers)

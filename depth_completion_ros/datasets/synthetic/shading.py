@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data import Float32Array, Float64Array
+from .mesh import Material
 from .rays import RayCaster
 from .recipe import SyntheticRecipe
 from .scene import Scene
@@ -73,7 +74,7 @@ def choose_light(recipe: SyntheticRecipe) -> Light:
         fog = 0.0015
     if recipe.weather == "rain":
         zenith, horizon = zenith * np.float32(0.55), horizon * np.float32(0.6)
-        fog, wetness = 0.006, 1.0
+        fog, wetness = 0.003, 1.0
     if recipe.weather == "fog":
         sun = sun * np.float32(0.08)
         zenith, horizon, ground = rgb(0.7, 0.72, 0.74), rgb(0.72, 0.73, 0.74), rgb(0.2, 0.2, 0.2)
@@ -126,7 +127,7 @@ class Shader:
         light, look = self.light, surface.look
         up = surface.normals[:, 2:] * 0.5 + 0.5
         sky = 0.55 * light.zenith + 0.45 * light.horizon
-        received = (light.ground + (sky - light.ground) * up) * np.float32(0.62)
+        received = (light.ground + (sky - light.ground) * up) * np.float32(0.42)
         # Nothing stands near enough to the ground to be baked: a soft fall-off must do.
         received = received * self._occlusion(surface)[:, None]
         sun = np.zeros(len(surface.distance), np.float32)
@@ -161,7 +162,7 @@ class Shader:
         direction = self.light.sun_direction
         toward = surface.normals @ direction.astype(np.float32)
         flat = surface.flat @ direction.astype(np.float32)
-        leaves = np.isin(surface.material, (10,))
+        leaves = surface.material == Material.LEAVES
         # Leaves let light through: their far side is lit as well, less.
         toward = np.where(leaves, np.where(toward > 0, toward, -0.35 * toward), toward)
         lit = np.flatnonzero((toward > 0) & (leaves | (flat > 0)))
@@ -180,13 +181,15 @@ class Shader:
         normal, view = surface.normals[rows], surface.view[rows]
         along = np.einsum("ij,ij->i", normal, view)
         mirrored = view - 2 * along[:, None] * normal
-        fresnel = gloss + (1 - gloss) * np.clip(1 + along, 0, 1) ** 5 * np.clip(20 * gloss, 0, 0.9)
+        fresnel = gloss + (1 - gloss) * np.clip(1 + along, 0, 1) ** 5 * np.clip(12 * gloss, 0, 0.6)
         seen = self.sky(mirrored)
-        # Around a street the horizon is houses and trees up to about twenty degrees.
-        skyline = 0.22 + 0.1 * self._book.noise(
+        # Around a street the horizon is houses and trees up to about twenty degrees. A wet road is
+        # too rough to show where they end.
+        rough = normal[:, 2] > 0.95
+        skyline = 0.22 + np.where(rough, 0.0, 0.1) * self._book.noise(
             mirrored[:, 0].copy(), mirrored[:, 1].copy(), 0.06, np.zeros(len(rows), np.float32)
         )
-        share = np.clip((mirrored[:, 2] - skyline) * 12, 0, 1)[:, None]
+        share = np.clip((mirrored[:, 2] - skyline) * np.where(rough, 2, 12) + 0.3, 0, 1)[:, None]
         around = np.float32(0.14) * (self.light.horizon + 0.25 * self.light.sun)
         seen = around + (seen - around) * share
         highlight = np.clip(mirrored @ self.light.sun_direction.astype(np.float32), 0, 1) ** 200
@@ -214,6 +217,6 @@ class Shader:
         axis = to_point @ ahead / distance
         facing = np.clip(-(surface.normals * to_point).sum(axis=1) / distance, 0, 1)
         beam = np.exp(-((1 - np.clip(axis, 0, 1)) / 0.035)) * (axis > 0)
-        strength = 90.0 * beam * facing / (distance**2 + 10)
+        strength = 55.0 * beam * facing / (distance**2 + 10)
         received += strength[:, None] * np.array((1.0, 0.95, 0.85), np.float32)
         return received

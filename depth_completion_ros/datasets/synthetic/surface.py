@@ -58,6 +58,7 @@ class SurfaceReader:
         solved = np.linalg.solve(gram, turns.astype(np.float64))
         gradients = np.swapaxes(edges, 1, 2) @ solved
         self._gradients = np.ascontiguousarray(np.swapaxes(gradients, 1, 2), np.float32)
+        self._steepness = (self._gradients**2).sum(axis=2)
         self._flat = caster.plane_normals.astype(np.float32)
 
     def read(
@@ -83,7 +84,7 @@ class SurfaceReader:
         """
         faces, face = self._caster.faces, hits.face[rows]
         d = directions[rows]
-        length = np.linalg.norm(d, axis=1)
+        length = np.sqrt(np.einsum("ij,ij->i", d, d))
         points = origins[rows] if origins.ndim == 2 else origins
         points = points + d * hits.distance[rows, None]
         view = (d / length[:, None]).astype(np.float32)
@@ -102,12 +103,13 @@ class SurfaceReader:
         # A smooth normal may look away where the triangle itself does not.
         normals *= np.where(facing > 0, -1, 1)[:, None].astype(np.float32)
         flat = flat * np.where(facing > 0, -1, 1)[:, None].astype(np.float32)
-        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-6)
+        size = np.sqrt(np.einsum("ij,ij->i", normals, normals))
+        normals /= np.maximum(size, 1e-6)[:, None]
         gradients = self._gradients[face]
         spread = distance * np.float32(pixel_angle)
         # A pixel's footprint is an ellipse, longer by 1 / cosine along the line of sight.
         along = np.einsum("nij,nj->ni", gradients, local_view) / cosine[:, None]
-        reach = spread[:, None] * np.sqrt((gradients**2).sum(axis=2) + along**2)
+        reach = spread[:, None] * np.sqrt(self._steepness[face] + along**2)
         material = faces.material[face]
         patch = Patch(
             uv[:, 0], uv[:, 1], reach[:, 0], reach[:, 1], faces.tint[face], faces.style[face]

@@ -147,8 +147,9 @@ def _asphalt(book: PatternBook, p: Patch) -> _Result:
     u, v, du, dv = p.u, p.v, p.du, p.dv
     reach = np.maximum(du, dv)
     n = book.noise
-    tone = 1 + 0.16 * n(u, v, 0.02, reach) + 0.10 * n(u, v, 0.09, reach)
-    tone += 0.07 * n(u, v, 0.9, reach) + 0.06 * n(u, 3 * v, 9.0, reach)
+    tone = 1 + 0.24 * n(u, v, 0.013, reach) + 0.12 * n(u, v, 0.04, reach)
+    tone += 0.05 * n(u, v, 0.17, reach) + 0.025 * n(u, v, 1.1, reach)
+    tone += 0.05 * n(0.3 * u, 2 * v, 4.0, reach)
     # Repairs: rectangles of another mixture with a dark seam of tar around.
     cell_u, cell_v = np.floor(u / 9.0), np.floor(v / 2.2)
     repaired = book.chance(cell_u, cell_v) < 0.16
@@ -164,8 +165,10 @@ def _asphalt(book: PatternBook, p: Patch) -> _Result:
         - 0.10 * np.exp(-((across / 0.35) ** 2))
         + 0.05 * np.exp(-(((np.abs(across) - 0.8) / 0.3) ** 2))
     )
-    crack = np.abs(n(u, v, 1.3, reach) + 0.4 * n(u, v, 0.35, reach))
-    tone *= 1 - 0.25 * np.clip(1 - crack / 0.06, 0, 1)
+    # Cracks run where two slow noises cancel, in some stretches only.
+    crack = np.abs(n(u, v, 2.7, reach) + 0.35 * n(u, v, 0.3, reach))
+    cracked = np.clip(n(u, v, 7.0, reach) - 0.3, 0, 1)
+    tone *= 1 - 0.4 * cracked * np.clip(1 - crack / 0.04, 0, 1)
     albedo = p.tint * tone[:, None]
     edge, on_street = p.style[:, 1], p.style[:, 3] < 0.5
     dash = _inside(np.mod(u, 9.0), 0.0, 3.4, du)
@@ -307,7 +310,7 @@ def _car_end(book: PatternBook, p: Patch) -> _Result:
         z, 0.262, 0.312, reach_z
     ) * _inside(y, -1, 0.27, reach_y)
     albedo += plate[:, None] * (letters.astype(np.float32)[:, None] - albedo)
-    glow += 6.0 * front + 1.5 * back
+    glow += (6.0 * front + 1.5 * back) * (p.style[:, 3] > 0)
     return albedo, 0.05, 0.0, glow
 
 
@@ -331,7 +334,7 @@ def _bark(book: PatternBook, p: Patch) -> _Result:
 def _leaves(book: PatternBook, p: Patch) -> _Result:
     reach = np.maximum(p.du, p.dv)
     tone = 1 + 0.45 * book.noise(p.u, p.v, 0.045, reach) + 0.2 * book.noise(p.u, p.v, 0.2, reach)
-    return p.tint * tone[:, None], 0.01, 0.0, 0.0
+    return p.tint * tone[:, None], 0.0, 0.0, 0.0
 
 
 def _forest(book: PatternBook, p: Patch) -> _Result:

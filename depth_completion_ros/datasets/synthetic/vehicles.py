@@ -66,8 +66,16 @@ _SHAPES = (
 )  # fmt: skip
 
 
-def build_car(rng: np.random.Generator) -> Mesh:
-    """Draw a shape and a colour, and build the vehicle on its wheels (about 500 triangles)."""
+def build_car(rng: np.random.Generator, *, lights: bool = False) -> Mesh:
+    """Draw a shape and a colour, and build the vehicle on its wheels (about 500 triangles).
+
+    Args:
+        rng: draws shape, size and colour.
+        lights: True for lamps that shine at night.
+
+    Returns:
+        The vehicle.
+    """
     shape = _SHAPES[int(rng.choice(4, p=(0.38, 0.22, 0.28, 0.12)))]
     paint = np.array(_PAINTS[int(rng.integers(len(_PAINTS)))])
     if shape.height > 2:
@@ -75,7 +83,12 @@ def build_car(rng: np.random.Generator) -> Mesh:
             ((0.75, 0.75, 0.73), (0.5, 0.42, 0.05), (0.2, 0.2, 0.22))[rng.integers(3)]
         )
     scale = rng.uniform(0.95, 1.05)
-    parts = [_body(shape, paint), _ends(shape, paint), *_wheels(shape), *_details(shape, paint)]
+    parts = [
+        _body(shape, paint),
+        _ends(shape, paint, lights),
+        *_wheels(shape),
+        *_details(shape, paint),
+    ]
     mesh = merge(parts)
     return mesh.moved(np.diag((scale, scale, scale, 1.0)))
 
@@ -136,7 +149,7 @@ def _body(shape: _Shape, paint: np.ndarray) -> Mesh:
     )
 
 
-def _ends(shape: _Shape, paint: np.ndarray) -> Mesh:
+def _ends(shape: _Shape, paint: np.ndarray, lights: bool) -> Mesh:
     """Close front and rear; uv is (share of the half-width, share of the height)."""
     parts = []
     for station, sign in ((shape.stations[0], -1), (shape.stations[-1], 1)):
@@ -153,7 +166,7 @@ def _ends(shape: _Shape, paint: np.ndarray) -> Mesh:
         uv = uv[:, (0, 2, 1)]
         parts.append(
             triangles(
-                fan, Material.CAR_END, paint, uv=uv, style=(sign, station[1], shape.height, 0)
+                fan, Material.CAR_END, paint, uv=uv, style=(sign, station[1], shape.height, lights)
             )
         )
     return merge(parts)
