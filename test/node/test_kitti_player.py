@@ -51,10 +51,10 @@ def test_a_source_is_played_whole_and_in_its_own_time(start, listener, kinds, st
 
 
 def test_stamps_are_the_time_of_publishing_if_asked_for(start, listener, kinds, street):
-    heard = listener.listen("/image", kinds["/image"])
+    heard = {topic: listener.listen(topic, kind) for topic, kind in kinds.items()}["/image"]
     player = start(
         "kitti_player",
-        *("-p", f"drive:={street}", "-p", "wait:=2", "-p", "stamps:=now"),
+        *("-p", f"drive:={street}", "-p", "wait:=20", "-p", "stamps:=now"),
         *("-p", "start:=4", "-p", "end:=7"),
     )
     before = time.time_ns()
@@ -68,10 +68,11 @@ def test_stamps_are_the_time_of_publishing_if_asked_for(start, listener, kinds, 
 def test_pause_and_step_are_obeyed(start, listener, kinds, street, wait_until):
     from std_srvs.srv import SetBool, Trigger
 
-    heard = listener.listen("/image", kinds["/image"])
+    heard = {topic: listener.listen(topic, kind) for topic, kind in kinds.items()}["/image"]
     player = start(
         "kitti_player",
         *("-p", f"drive:={street}", "-p", "start_paused:=true", "-p", "rate:=10"),
+        *("-p", "wait:=20"),
     )
     for count in (1, 2):
         assert listener.call(f"{PLAYER}/step", Trigger, Trigger.Request()).success
