@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -230,7 +231,7 @@ def _whole_folder(path: Path) -> Iterator[Path]:
         # The files in a bag carry the name of its folder.
         yield temporary / path.name
         (temporary / path.name).rename(path)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise unwritable(path, error) from error
     finally:
         if temporary is not None:

@@ -72,7 +72,7 @@ def _open(
     if _is_recipe(path):
         from .synthetic import open_recipe
 
-        return open_recipe(path)
+        return open_recipe(path, camera=camera)
     from . import nyuv2, rosbag2
 
     if rosbag2.is_bag(path) or path.name == "metadata.yaml":

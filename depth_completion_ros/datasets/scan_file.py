@@ -6,6 +6,7 @@ Not here: clouds in messages (`messages/points.py`).
 from __future__ import annotations
 
 import io
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,17 @@ from .whole_file import read_bytes
 
 SCAN_SUFFIXES = (".bin", ".npy")
 _BYTES_PER_POINT = 16
+# numpy reads the header as Python, and raises what Python raises.
+_NPY_DAMAGE = (
+    ValueError,
+    TypeError,
+    EOFError,
+    OSError,
+    SyntaxError,
+    tokenize.TokenError,
+    OverflowError,
+    MemoryError,
+)
 
 
 def read_scan(path: Path) -> Float32Array:
@@ -46,8 +58,8 @@ def read_scan(path: Path) -> Float32Array:
 def _read_npy(path: Path, data: bytes) -> Float32Array:
     try:
         points = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        msg = f"{path}: found no whole npy file ({error})"
+    except _NPY_DAMAGE as error:
+        msg = f"{path}: found no whole npy file ({' '.join(str(error).split())})"
         raise InputError(msg) from error
     is_cloud = isinstance(points, np.ndarray) and points.ndim == 2 and points.shape[1] in (3, 4)
     if not is_cloud or points.dtype.kind not in "fiu":

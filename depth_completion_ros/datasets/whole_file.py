@@ -39,9 +39,9 @@ def write_whole(path: Path, data: bytes) -> None:
             temporary.unlink()
 
 
-def unwritable(path: Path, error: OSError) -> InputError:
+def unwritable(path: Path, error: Exception) -> InputError:
     """Say in one line that an output could not be written."""
-    reason = error.strerror or str(error)
+    reason = getattr(error, "strerror", None) or str(error)
     return InputError(f"{path}: cannot be written ({reason}); expected a folder with room in it")
 
 

@@ -114,6 +114,18 @@ def test_an_unwritable_place_is_reported(make_drive: MakeDrive, tmp_path: Path) 
         write_bag(open_source(make_drive()), tmp_path / "file" / "bag")
 
 
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_full_disk_leaves_nothing(
+    make_drive: MakeDrive, tmp_path: Path, full_disk: Callable[[int], None], storage: str
+) -> None:
+    drive = open_source(make_drive())
+    full_disk(3000)
+    with pytest.raises(InputError, match="bag: cannot be written") as caught:
+        write_bag(drive, tmp_path / "new" / "bag", storage=storage)
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
 def test_a_bad_frame_is_left_out_and_told(make_drive: MakeDrive, tmp_path: Path) -> None:
     path = make_drive()
     (path / "velodyne_points" / "data" / "0000000001.bin").write_bytes(b"123")

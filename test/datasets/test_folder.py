@@ -99,6 +99,7 @@ def test_uncalibrated_intrinsics_are_refused(make_folder: MakeFolder) -> None:
     [
         ("a_points.bin", b"123", "found 3 bytes, expected a multiple of 16"),
         ("a_points.npy", b"123", "found no whole npy file"),
+        ("a_points.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4', ", "found no whole npy file"),
         ("a_points.npy", None, r"found \(4, 5\) float64, expected"),
     ],
 )
