@@ -167,9 +167,9 @@ class WaitingInput:
         """Tell whether a message that is still to come may lie nearer to `stamp`."""
         if self.newest is None:
             return True
-        early: float = self._first_period_ns
+        early = self._first_period_ns
         if self._stamp_gaps:
-            early = _EARLY * statistics.median(self._stamp_gaps)
+            early = round(_EARLY * statistics.median(self._stamp_gaps))
         return self.newest + early < stamp + distance
 
     def lead(self) -> int | None:
