@@ -9,6 +9,7 @@ Exit status: 0 done, 1 done with frames that failed, 2 bad input or usage, 130 i
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import signal
@@ -16,10 +17,13 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+# Nothing more is imported before `main` can answer an interrupt.
 from ..errors import DepthCompletionError
-from .arguments import Parser
+
+if TYPE_CHECKING:
+    from .arguments import Parser
 
 # In the order of the help text.
 _COMMANDS = ("complete", "evaluate", "overlay", "convert", "groundtruth", "benchmark", "demo")
@@ -50,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     wants_traceback = "--traceback" in argv
+    # Once the work is done, an interrupt has nothing left to stop.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     release = _catch_termination()
     try:
         status = _run(argv)
@@ -90,6 +96,7 @@ def _run(argv: Sequence[str]) -> int:
 
 def _parser(names: Sequence[str]) -> tuple[Parser, dict[str, Any]]:
     from ..share import __version__
+    from .arguments import Parser
 
     parser = Parser(
         prog="depth_completion",
