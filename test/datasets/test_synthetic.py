@@ -15,10 +15,16 @@ from depth_completion_ros.datasets.synthetic import (
     read_recipe,
     render_drive,
 )
-from depth_completion_ros.datasets.synthetic.lidar import beam_elevations
+from depth_completion_ros.datasets.synthetic.lidar import _reflectivity, beam_elevations
+from depth_completion_ros.datasets.synthetic.mesh import Material, box
+from depth_completion_ros.datasets.synthetic.rays import RayCaster
 from depth_completion_ros.datasets.synthetic.recipe import draw_recipe
 from depth_completion_ros.datasets.synthetic.rig import build_rig
-from depth_completion_ros.datasets.synthetic.scene import draw_ego_motion
+from depth_completion_ros.datasets.synthetic.scene import Mover, draw_ego_motion
+from depth_completion_ros.datasets.synthetic.street import draw_street
+from depth_completion_ros.datasets.synthetic.surface import Surface
+from depth_completion_ros.datasets.synthetic.textures import Look
+from depth_completion_ros.datasets.synthetic.trajectory import TrafficMotion
 from depth_completion_ros.errors import InputError
 from depth_completion_ros.geometry.motion import move_points
 from depth_completion_ros.geometry.projection import project_points
@@ -35,7 +41,7 @@ TINY = SyntheticRecipe(
     beams=16,
     azimuth_step_deg=0.5,
     moving_cars=2,
-    trees=0.3,
+    trees=0.1,
 )
 
 
@@ -131,6 +137,65 @@ def test_scan_agrees_with_exact_depth(tmp_path: Path, camera: str) -> None:
     error = 1 / (share / corners[:, smooth]).sum(axis=0) - z[smooth]
     assert smooth.sum() > 300
     assert np.median(np.abs(error)) < 0.004  # the depth map is rounded to 1 / 256 m
+
+
+def test_both_cameras_see_the_same_world(drive: Path) -> None:
+    left, right = (KittiRawDrive(drive, camera=name) for name in ("image_02", "image_03"))
+    truth, other = left.ground_truth(1), right.ground_truth(1)
+    v, u = np.nonzero(truth)
+    z = truth[v, u]
+    # Half a metre to the right everything is seen f * b / z = 120.91 * 0.54 / z pixels to the left.
+    column = np.rint(u - 120.91 * 0.54 / z).astype(int)
+    inside = column >= 0
+    seen = other[v[inside], column[inside]]
+    assert np.mean(np.abs(seen - z[inside]) < 0.03 * z[inside]) > 0.85
+
+
+def test_a_moving_car_is_hit_where_it_is_at_each_rays_own_time() -> None:
+    rng = np.random.default_rng(0)
+    street = draw_street(rng, -50.0, 150.0)
+    motion = TrafficMotion(street, 30.0, -10.0, 0.0)
+    cube = box((-1, -1, 0), (1, 1, 2), Material.METAL, (1, 1, 1))
+    floor = box((-500, -500, -99), (500, 500, -98), Material.GRASS, (1, 1, 1))
+    caster = RayCaster(floor, (Mover(cube, motion),))
+    times = np.array((0.0, 1.0))
+    poses = motion.poses(times)
+    target = poses.position + poses.R @ np.array((0.0, 0, 1))
+    origins = np.tile((0.0, 0, 1), (2, 1))
+    hits = caster.cast(origins, target - origins, times)
+    assert hits.mover.tolist() == [0, 0]
+    # The car's front is one metre before its middle, 30 m and then 20 m away.
+    distance = hits.distance * np.linalg.norm(target - origins, axis=1)
+    np.testing.assert_allclose(distance, (29, 19), atol=0.3)
+    swapped = caster.cast(origins, target - origins, times[::-1].copy())
+    assert np.abs(swapped.distance - hits.distance).min() > 0.2
+
+
+def test_glass_returns_less_than_plaster() -> None:
+    def surface(glass: float) -> Surface:
+        ones = np.ones(2, np.float32)
+        look = Look(np.full((2, 3), 0.5, np.float32), 0 * ones, glass * ones, 0 * ones)
+        kind = np.full(2, Material.FACADE, np.uint8)
+        vectors = np.tile(np.array((1, 0, 0), np.float32), (2, 1))
+        return Surface(np.zeros((2, 3)), vectors, vectors, vectors, ones, ones, kind, look)
+
+    np.testing.assert_allclose(_reflectivity(surface(0.0)), 0.5)
+    np.testing.assert_allclose(_reflectivity(surface(1.0)), 0.002, rtol=1e-5)
+
+
+def test_unwritable_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        render_drive(TINY, tmp_path / "file", workers=1)
+
+
+def test_a_failing_process_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(InputError, match="a rendering process failed"):
+        render_drive(TINY, tmp_path, workers=2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_range_noise_is_what_was_asked_for(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ DATE = "2024_06_21"
 # Ten o'clock, as nanoseconds within the day.
 _START_NS = 10 * 3600 * 10**9
 # Changes when equal recipes give other bytes than before, so that caches are made anew.
-_RENDERER = 2
+_RENDERER = 3
 # Fewer frames than this per process do not pay for building the street once more.
 _FRAMES_PER_WORKER = 8
 
@@ -296,7 +296,13 @@ def _start_worker(drive: Path, first: int, step: int, log: IO[str]) -> subproces
     """
     package_parent = str(Path(__file__).resolve().parents[3])
     paths = [package_parent, os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(p for p in paths if p),
+        # One process per core: threads of the linear algebra would only wait for each other.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
     command = [sys.executable, "-m", f"{__package__}.worker", str(drive), str(first), str(step)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1,

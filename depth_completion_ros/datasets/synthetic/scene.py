@@ -145,7 +145,7 @@ class _Builder:
                 self._plant(s, sign * left, 0.75 if has_verge else 0.6)
             s += rng.uniform(7, 15)
         for s in np.arange(street.path.start, street.path.end, 7.0):
-            if rng.random() < 0.3 + 0.5 * density and not street.is_crossing(s, 5):
+            if rng.random() < 0.9 * density and not street.is_crossing(s, 5):
                 self._plant(
                     s + rng.uniform(-4, 4), sign * (section.front + rng.uniform(15, 32)), 1.1
                 )

@@ -15,6 +15,9 @@ from .recipe import SyntheticRecipe
 
 def main(arguments: list[str]) -> None:
     """Render frames FIRST, FIRST + STEP, ... and write a line after each."""
+    import cv2
+
+    cv2.setNumThreads(1)
     drive, first, step = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     values = json.loads((drive / "recipe.json").read_text(encoding="utf-8"))
     values.pop("renderer")
