@@ -10,39 +10,29 @@ from __future__ import annotations
 import bisect
 import logging
 import os
-import sqlite3
 import struct
-import textwrap
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..data import Float64Array, Frame, PinholeCamera
-from ..errors import CalibrationError, DepthCompletionError, InputError
-from ..geometry.transforms import invert_transform
+from ..data import Frame, PinholeCamera
+from ..errors import CalibrationError, InputError
 from ..messages.image import read_compressed_image, read_image
 from ..messages.points import read_points
 from ..messages.synchroniser import Pair, Synchroniser
-from ..messages.transforms import read_transform
 from ..settings import SyncSettings
+from .bag_storage import close_readers, open_reader, readable
 from .bag_topics import TF_MESSAGE, choose_topics
 from .base import Dataset
 from .calibration import Calibration
+from .transform_tree import TransformTree
 
 _LOG = logging.getLogger(__name__)
-SUFFIXES = (".mcap", ".db3", ".bag")
-# A mounting whose transform changes by more than this is no mounting (metres and radians).
-_MOVING = 1e-4
-# P's fourth column is in tf already if both agree to this, in metres; KITTI's pairs stand 60 mm
-# and more apart.
-_SAME_SHIFT = 5e-3
 
 
 @dataclass(frozen=True)
@@ -88,7 +78,7 @@ class Rosbag(Dataset):
         self._projection_model = projection_model
         self._readers: dict[tuple[int, int], Any] = {}
         # A source that nobody closes is closed when nobody has it any more.
-        self._finalizer = weakref.finalize(self, _close_readers, self._readers)
+        self._finalizer = weakref.finalize(self, close_readers, self._readers)
         with readable(path):
             try:
                 self._prepare(path, camera, topics, calibration, sync or SyncSettings())
@@ -98,7 +88,7 @@ class Rosbag(Dataset):
 
     def close(self) -> None:
         """Close the bag; it opens again when another frame is asked for."""
-        _close_readers(self._readers)
+        close_readers(self._readers)
 
     @property
     def _reader(self) -> Any:
@@ -133,10 +123,12 @@ class Rosbag(Dataset):
             raise CalibrationError(msg)
         self._calibration = calibration
         self.camera_frame = self._cameras[0][1].frame_id if self._cameras else _frame_name(image)
+        tree = self._read_transforms()
+        self._cameras = [(t, _without_shift(camera, tree)) for t, camera in self._cameras]
         if calibration is not None and calibration.T_camera_lidar is not None:
             self._T_camera_lidar = calibration.T_camera_lidar
         else:
-            self._T_camera_lidar = self._find_extrinsics()
+            self._T_camera_lidar = tree.find(self.camera_frame, self.lidar_frame, path)
 
     def _match(self, sync: SyncSettings) -> list[Pair]:
         """Feed all stamps to the synchroniser, in the order of recording."""
@@ -232,15 +224,16 @@ class Rosbag(Dataset):
                 cameras.append((recorded, camera))
         return cameras
 
-    def _find_extrinsics(self) -> Float64Array:
-        tree = _TransformTree()
+    def _read_transforms(self) -> TransformTree:
+        """Read tf_static, and tf as well if it takes that to get from camera to LiDAR."""
+        tree = TransformTree()
         for static in (True, False):
+            if tree.connects(self.camera_frame, self.lidar_frame):
+                break
             for connection, _, data in self._messages(*self._transform_topics(static)):
                 for transform in self._reader.deserialize(data, connection.msgtype).transforms:
                     tree.add(transform, static=static)
-        T = tree.find(self.camera_frame, self.lidar_frame, self.path)
-        self._cameras = [(t, _without_shift(camera, tree)) for t, camera in self._cameras]
-        return T
+        return tree
 
     def _transform_topics(self, static: bool) -> list[str]:
         return [
@@ -251,86 +244,14 @@ class Rosbag(Dataset):
         ]
 
 
-class _TransformTree:
-    """All transforms of a bag as a graph, for those that do not change."""
-
-    def __init__(self) -> None:
-        self._edges: dict[str, dict[str, Float64Array]] = {}
-        self._moving: set[tuple[str, str]] = set()
-
-    def add(self, msg: Any, *, static: bool) -> None:
-        parent = msg.header.frame_id.lstrip("/")
-        child = msg.child_frame_id.lstrip("/")
-        T_parent_child = read_transform(msg)
-        before = self._edges.get(parent, {}).get(child)
-        if before is not None and not static:
-            if np.abs(before - T_parent_child).max() > _MOVING:
-                self._moving |= {(parent, child), (child, parent)}
-            return
-        self._edges.setdefault(parent, {})[child] = T_parent_child
-        self._edges.setdefault(child, {})[parent] = invert_transform(T_parent_child)
-
-    def find(self, target: str, source: str, path: Path) -> Float64Array:
-        """Give T_target_source by the shortest chain."""
-        chain = self._chain(target, source)
-        if chain is None:
-            known = ", ".join(sorted(self._edges)) or "no transform at all"
-            msg = (
-                f"{path}: tf does not connect {target!r} with {source!r} (found {known}); give a "
-                "calibration file with T_camera_lidar"
-            )
-            raise CalibrationError(msg)
-        for a, b in pairwise(chain):
-            if (a, b) in self._moving:
-                msg = (
-                    f"{path}: tf between {a!r} and {b!r} moves; give a calibration file with "
-                    "T_camera_lidar"
-                )
-                raise CalibrationError(msg)
-        return self._multiply(chain)
-
-    def has_shift(self, camera: PinholeCamera) -> bool:
-        """Tell whether the camera stands beside another frame by exactly its own shift."""
-        for other in self._edges:
-            chain = self._chain(camera.frame_id, other)
-            if chain is None or len(chain) < 2:
-                continue
-            T = self._multiply(chain)
-            parallel = np.abs(T[:3, :3] - np.eye(3)).max() < 1e-2
-            if parallel and np.abs(T[:3, 3] - camera.shift).max() < _SAME_SHIFT:
-                return True
-        return False
-
-    def _multiply(self, chain: list[str]) -> Float64Array:
-        T = np.eye(4)
-        for a, b in pairwise(chain):
-            T = T @ self._edges[a][b]
-        return T
-
-    def _chain(self, start: str, goal: str) -> list[str] | None:
-        before = {start: start}
-        queue = [start]
-        for frame in queue:
-            if frame == goal:
-                chain = [frame]
-                while chain[-1] != start:
-                    chain.append(before[chain[-1]])
-                return chain[::-1]
-            for other in self._edges.get(frame, {}):
-                if other not in before:
-                    before[other] = frame
-                    queue.append(other)
-        return None
-
-
-def _without_shift(camera: PinholeCamera, tree: _TransformTree) -> PinholeCamera:
+def _without_shift(camera: PinholeCamera, tree: TransformTree) -> PinholeCamera:
     """Drop P's fourth column where tf holds it already.
 
     kitti2bag stores P_rect_02, whose fourth column shifts from camera 0, together with transforms
     to camera 2 itself; the same happens with stereo drivers. Both together would move points by
     45 px / depth.
     """
-    if not np.any(np.abs(camera.shift) > _SAME_SHIFT) or not tree.has_shift(camera):
+    if not tree.has_shift(camera):
         return camera
     _LOG.info("P[:, 3] of %s is in tf already and is left out", camera.frame_id)
     return replace(camera, shift=np.zeros(3))
@@ -338,106 +259,3 @@ def _without_shift(camera: PinholeCamera, tree: _TransformTree) -> PinholeCamera
 
 def _frame_name(msg: Any) -> str:
     return str(msg.header.frame_id).lstrip("/")
-
-
-def open_reader(path: Path) -> Any:
-    """Open a bag for reading messages as they are stored; use it within `readable`.
-
-    Args:
-        path: folder of a rosbag2, its only storage file, or a `.bag` file.
-
-    Returns:
-        An open `rosbags.highlevel.AnyReader`; use and close it in one thread.
-
-    Raises:
-        InputError: the recording did not end properly.
-    """
-    from rosbags.highlevel import AnyReader
-    from rosbags.typesys import Stores, get_typestore
-
-    if path.is_file() and path.suffix != ".bag":
-        path = path.parent
-    if path.is_dir() and not (path / "metadata.yaml").is_file():
-        msg = (
-            f"{path}: found no metadata.yaml; the recording did not end properly, run ros2 bag "
-            "reindex on it"
-        )
-        raise InputError(msg)
-    reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
-    try:
-        reader.open()
-    except BaseException:
-        _close_reader(reader)
-        raise
-    return reader
-
-
-def _close_readers(readers: dict[tuple[int, int], Any]) -> None:
-    while readers:
-        _, reader = readers.popitem()
-        # SQLite refuses to close what another thread opened; that thread's end closes it.
-        with suppress(sqlite3.ProgrammingError):
-            _close_reader(reader)
-
-
-def _close_reader(reader: Any) -> None:
-    """Close a bag, also one that rosbags gave up opening and left half open."""
-    for part in reader.readers:
-        storage = getattr(part, "storage", None)
-        for file in (*getattr(storage, "readers", ()), *getattr(storage, "dbconns", ())):
-            handle = getattr(file, "bio", file)
-            if handle is not None:
-                handle.close()
-        bio = getattr(part, "bio", None)
-        if bio is not None:
-            bio.close()
-    reader.isopen = False
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn what the storage libraries raise about a damaged bag into one line."""
-    import zstandard
-    from rosbags.highlevel import AnyReaderError
-    from rosbags.rosbag1 import ReaderError as Reader1Error
-    from rosbags.rosbag2 import ReaderError as Reader2Error
-    from rosbags.serde import SerdeError
-    from rosbags.typesys import TypesysError
-
-    damage = (
-        AnyReaderError,
-        Reader1Error,
-        Reader2Error,
-        TypesysError,
-        SerdeError,
-        zstandard.ZstdError,
-        sqlite3.Error,
-        struct.error,
-        OSError,
-        EOFError,
-        AssertionError,
-        LookupError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-        OverflowError,
-        MemoryError,
-    )
-    try:
-        yield
-    except DepthCompletionError:
-        raise
-    except damage as error:
-        # Some of them recite what they could not read.
-        reason = textwrap.shorten(str(error), 160, placeholder=" ...") or type(error).__name__
-        msg = f"{path}: cannot be read as a bag ({reason}); is it whole?"
-        raise InputError(msg) from error
-
-
-def is_bag(path: Path) -> bool:
-    """Tell whether a path is a bag, whole or not."""
-    if path.is_file():
-        return path.suffix in SUFFIXES
-    if (path / "metadata.yaml").is_file():
-        return True
-    return any(p.suffix in SUFFIXES[:2] for p in path.iterdir())
