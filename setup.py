@@ -37,7 +37,7 @@ def ros_wheels(rclpy: str, messages: str) -> list[str]:
 SYNTHETIC = ["trimesh>=4,<6", "embreex>=2.17,<5"]
 NYUV2 = ["h5py>=3.8,<4"]
 ODOMETRY = ["kiss-icp>=1.0,<2"]
-TORCH = ["torch>=2.4,<3", "safetensors>=0.4,<1"]
+TORCH = ["torch>=2.5,<3", "safetensors>=0.4,<1"]
 TEST = [
     "codespell>=2.2,<3",
     "colcon-common-extensions>=0.3,<1",

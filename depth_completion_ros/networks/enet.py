@@ -93,6 +93,12 @@ class ENet(Backbone):
             )
         self.decoder_layer6 = conv_bn_relu(c[0], 2)
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """See `DepthNetwork`."""
+        rays = ("rays",) if self.settings.geometry == "camera" else ()
+        return ("image", "sparse", *rays)
+
     def encode(self, image: Tensor | None, sparse: Tensor, rays: Tensor | None) -> BackboneOutput:
         """Predict coarse depth and features; see `Backbone`."""
         image = required_image(image)

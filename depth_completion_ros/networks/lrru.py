@@ -14,10 +14,12 @@ import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..data import Float32Array
 from ..settings import CheckedSettings, setting
 from .blocks import conv_bn
 from .network import DepthNetwork, NetworkOutput, required_image
@@ -106,6 +108,20 @@ class LRRU(DepthNetwork):
             self.add_module(f"weight_offset{update}", GuidanceHead(c))
         self.Post_process = PostProcess()
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """See `DepthNetwork`."""
+        image = ("image",) if "img" in self.branches else ()
+        return (*image, "sparse", "prefilled")
+
+    def prefill(self, sparse: Float32Array) -> Float32Array:
+        """Fill the rows (H, W) that are completed; what lies above is left empty."""
+        hidden = self._hidden_rows(sparse.shape[0])
+        return np.pad(prefill(sparse[hidden:]), ((hidden, 0), (0, 0)))
+
+    def _hidden_rows(self, height: int) -> int:
+        return max(0, height - self.settings.rows) if self.settings.rows else 0
+
     def complete(
         self,
         image: Tensor | None,
@@ -113,13 +129,10 @@ class LRRU(DepthNetwork):
         rays: Tensor | None,
         prefilled: Tensor | None,
     ) -> NetworkOutput:
-        """Fill, and update four times; see `DepthNetwork`.
-
-        A `prefilled` map is best made from the bottom `rows` alone, as published.
-        """
-        hidden = max(0, sparse.shape[2] - self.settings.rows) if self.settings.rows else 0
-        sparse = sparse[:, :, hidden:]
-        start = on_host(prefill, sparse) if prefilled is None else prefilled[:, :, hidden:]
+        """Fill, and update four times; see `DepthNetwork`."""
+        start = on_host(self.prefill, sparse) if prefilled is None else prefilled
+        hidden = self._hidden_rows(sparse.shape[2])
+        start, sparse = start[:, :, hidden:], sparse[:, :, hidden:]
         normalised = None
         if "img" in self.branches:
             normalised = normalise_image(required_image(image)[:, :, hidden:])

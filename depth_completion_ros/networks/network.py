@@ -5,11 +5,12 @@ Not here: loading weights (`checkpoint.py`), choosing a network by name (`regist
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..data import Float32Array
 from ..errors import InputError
 from .padding import Padding
 
@@ -41,9 +42,22 @@ class DepthNetwork(nn.Module):
 
     Attributes:
         multiple: height and width are padded to a multiple of it, in pixels.
+        settings: the frozen dataclass it was built from.
+        unused_tensors: how the names of published tensors start that have no effect.
     """
 
     multiple = 1
+    settings: Any
+    unused_tensors: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Name the arguments of `forward` that this network looks at, in their order."""
+        return ("image", "sparse")
+
+    def prefill(self, sparse: Float32Array) -> Float32Array:
+        """Make the dense map (H, W) a network with the input `prefilled` starts from."""
+        raise NotImplementedError
 
     def forward(
         self,

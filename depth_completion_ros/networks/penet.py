@@ -53,6 +53,9 @@ class PENet(DepthNetwork):
     `encoder3`, `encoder5` and `encoder7`: shifts do the same.
     """
 
+    # The last two are left over from training and never had an effect.
+    unused_tensors = ("encoder3", "encoder5", "encoder7", "dimhalf_s2.", "att_12.")
+
     def __init__(
         self, settings: PENetSettings = PENetSettings(), backbone: Backbone | None = None
     ) -> None:
@@ -75,6 +78,11 @@ class PENet(DepthNetwork):
         if settings.dilation == 1:
             outputs = len(KERNELS) * len(ASSEMBLED_STEPS)
             self.iter_conf_layer = conv_bn(self.backbone.feature_channels[0], outputs)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """See `DepthNetwork`."""
+        return self.backbone.inputs
 
     def complete(
         self,

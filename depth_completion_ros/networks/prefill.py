@@ -77,11 +77,12 @@ def remove_outliers(sparse: Tensor) -> Tensor:
     measured = (sparse > _EMPTY).to(sparse.dtype)
     both = torch.cat((sparse * measured, measured))  # (2B, 1, H, W)
     flags = torch.zeros_like(sparse)
-    for size in (7, 9, 13):
-        neighbours = torch.from_numpy(_diamond(size)).to(sparse)[None, None]
-        padded = F.pad(both, (size // 2,) * 4, mode="reflect")
-        total, count = F.conv2d(padded, neighbours).chunk(2)
-        flags = flags + (sparse - total / (count + 1e-5) > 1.0)
+    with torch.autocast(sparse.device.type, enabled=False):  # half precision is too coarse
+        for size in (7, 9, 13):
+            neighbours = torch.from_numpy(_diamond(size)).to(sparse)[None, None]
+            padded = F.pad(both, (size // 2,) * 4, mode="reflect")
+            total, count = F.conv2d(padded, neighbours).chunk(2)
+            flags = flags + (sparse - total / (count + 1e-5) > 1.0)
     return sparse * (1 - flags)
 
 

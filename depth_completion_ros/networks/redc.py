@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..data import Float32Array
 from ..errors import InputError
 from ..settings import setting
 from .blocks import conv_bn, conv_bn_relu
@@ -69,6 +70,16 @@ class ReDC(DepthNetwork):
         self.dkn_weight = conv_bn_relu(channels, taps, settings.head_kernel)
         self.dkn_offset = conv_bn(channels, 2 * taps, settings.head_kernel)
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """See `DepthNetwork`."""
+        prefilled = ("prefilled",) if self.settings.refined_map == "nearest" else ()
+        return (*self.backbone.inputs, *prefilled)
+
+    def prefill(self, sparse: Float32Array) -> Float32Array:
+        """Give every pixel (H, W) the nearest measurement, for variant 2."""
+        return fill_nearest(sparse)
+
     def complete(
         self,
         image: Tensor | None,
@@ -83,7 +94,7 @@ class ReDC(DepthNetwork):
         if self.settings.refined_map == "sparse":
             start = sparse
         elif self.settings.refined_map == "nearest":
-            start = on_host(fill_nearest, sparse) if prefilled is None else prefilled
+            start = on_host(self.prefill, sparse) if prefilled is None else prefilled
         refined = refine(
             start,
             weight,

@@ -113,7 +113,9 @@ def add_samples(
             arguments = (padded, weights[:, t : t + 1], shift, pixels)
             if needs_graph:
                 # Computing a tap again costs less than keeping a dozen maps for each of them.
-                sample = checkpoint(_weighted_sample, *arguments, use_reentrant=False)
+                sample = checkpoint(
+                    _weighted_sample, *arguments, use_reentrant=False, preserve_rng_state=False
+                )
             else:
                 sample = _weighted_sample(*arguments)
             strip = strip + sample
