@@ -5,6 +5,7 @@ All of it goes to stderr; stdout belongs to results.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,8 @@ Item = TypeVar("Item")
 
 # Seconds between two lines where there is no terminal; short runs stay silent.
 _LINE_PERIOD = 5.0
+
+_WIDEST_BAR = 100
 
 
 def show_progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
@@ -32,7 +35,19 @@ def show_progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item
 def _with_bar(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     from tqdm import tqdm
 
-    yield from tqdm(items, total=total, desc=what, unit="frame", file=sys.stderr)
+    # A terminal without a size (in containers, under recorders) counts as one of 80x24: tqdm
+    # would show nothing.
+    size = shutil.get_terminal_size()
+    yield from tqdm(
+        items,
+        total=total,
+        desc=what,
+        unit="frame",
+        file=sys.stderr,
+        ncols=min(size.columns, _WIDEST_BAR),
+        nrows=size.lines,
+        leave=False,
+    )
 
 
 def _with_lines(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:

@@ -161,3 +161,25 @@ def test_the_yardsticks_read_as_published_for_the_validation_drive(run, kitti):
     assert found == pytest.approx([2.60, 1.10], abs=0.01)
     assert baselines["nearest"]["mae_mm"] == pytest.approx(287, abs=1)
     assert done.json["mean"]["frames"] == 14
+
+
+def test_indoor_files_are_scored_with_the_indoor_metrics(run, tmp_path):
+    h5py = pytest.importorskip("h5py", reason="no h5py: the extra 'nyuv2' is not installed")
+    random = np.random.default_rng(0)
+    rows = np.linspace(1, 6, 480, dtype=np.float32)
+    with h5py.File(tmp_path / "00001.h5", "w") as file:
+        file["rgb"] = random.integers(0, 256, (3, 480, 640), np.uint8)
+        file["depth"] = np.repeat(rows[:, None], 640, axis=1)
+    done = run("evaluate", tmp_path, "--json")
+    assert done.status == 0
+    nyu = done.json["mean"]["nyu"]
+    assert 0 < nyu["rmse_m"] < 0.3
+    assert nyu["delta_1_25"] > 0.9
+    assert "NYUv2\n" in run("evaluate", tmp_path).out
+
+
+@pytest.mark.parametrize("name", ["bag.mcap", "bag.db3"])
+def test_a_damaged_bag_is_one_line(run, tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x89MCAP0\r\nbroken")
+    (tmp_path / "metadata.yaml").write_text("rosbag2_bagfile_information: [")
+    assert str(tmp_path) in run("evaluate", tmp_path, "--hold-out", "points").refused()
