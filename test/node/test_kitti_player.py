@@ -118,10 +118,10 @@ def test_what_cannot_be_played_ends_with_status_2_and_one_line(start, street, ar
 def test_a_best_effort_bag_is_replayed_byte_by_byte(
     start, listener, kinds, street, frames, tmp_path, storage, wait_until
 ):
-    bag = tmp_path / "bag"
+    plain, bag = tmp_path / "plain", tmp_path / "bag"
     names = BagNames("/cam/image", "/cam/camera_info", "/lidar/points")
-    assert write_bag(open_source(street), bag, storage=storage, names=names) == frames
-    _offer_best_effort(bag)
+    assert write_bag(open_source(street), plain, storage=storage, names=names) == frames
+    _offer_best_effort(plain, bag, storage)
     stored = _stored_messages(bag)
     topics = {"/cam/image": "/image", "/cam/camera_info": "/camera_info"}
     heard = {
@@ -157,19 +157,35 @@ def _best_effort():
     return QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
-def _offer_best_effort(bag) -> None:
-    """Say in the metadata that the sensors were recorded from best-effort publishers."""
-    path = bag / "metadata.yaml"
-    qos = (
-        "\n          - history: keep_last\n            depth: 5\n            reliability: "
-        "best_effort\n            durability: volatile\n            deadline: {sec: 2147483647, "
-        "nsec: 4294967295}\n            lifespan: {sec: 2147483647, nsec: 4294967295}\n"
-        "            liveliness: automatic\n            liveliness_lease_duration: "
-        "{sec: 2147483647, nsec: 4294967295}\n            avoid_ros_namespace_conventions: false"
+def _offer_best_effort(source, target, storage: str) -> None:
+    """Copy a bag as if its publishers had been best effort, as sensors are."""
+    from rosbags.interfaces import (
+        Qos,
+        QosDurability,
+        QosHistory,
+        QosLiveliness,
+        QosReliability,
+        QosTime,
     )
-    text = path.read_text()
-    path.write_text(text.replace("offered_qos_profiles: []", "offered_qos_profiles:" + qos))
-    assert "best_effort" in path.read_text()
+    from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    never = QosTime(2147483647, 4294967295)
+    qos = Qos(
+        *(QosHistory.KEEP_LAST, 5, QosReliability.BEST_EFFORT, QosDurability.VOLATILE),
+        *(never, never, QosLiveliness.AUTOMATIC, never, False),
+    )
+    plugin = StoragePlugin.MCAP if storage == "mcap" else StoragePlugin.SQLITE3
+    typestore = get_typestore(Stores.ROS2_JAZZY)
+    with Reader(source) as reader, Writer(target, version=9, storage_plugin=plugin) as writer:
+        copies = {
+            c.id: writer.add_connection(
+                c.topic, c.msgtype, typestore=typestore, offered_qos_profiles=[qos]
+            )
+            for c in reader.connections
+        }
+        for connection, stamp, data in reader.messages():
+            writer.write(copies[connection.id], stamp, data)
 
 
 def _stored_messages(bag) -> dict[str, list[bytes]]:
