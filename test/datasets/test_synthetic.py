@@ -144,7 +144,7 @@ def test_both_cameras_see_the_same_world(drive: Path) -> None:
     truth, other = left.ground_truth(1), right.ground_truth(1)
     v, u = np.nonzero(truth)
     z = truth[v, u]
-    # Half a metre to the right everything is seen f * b / z = 120.91 * 0.54 / z pixels to the left.
+    # From the right everything is seen f * b / z = 120.91 * 0.54 / z pixels to the left.
     column = np.rint(u - 120.91 * 0.54 / z).astype(int)
     inside = column >= 0
     seen = other[v[inside], column[inside]]
