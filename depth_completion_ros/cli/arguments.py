@@ -104,6 +104,16 @@ def add_source(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
     )
 
 
+def add_extrinsics_flag(parser: argparse.ArgumentParser) -> None:
+    """Add other extrinsics than the source's, to try one's own."""
+    parser.add_argument(
+        "--calibration.T_camera_lidar",
+        metavar="'16 NUMBERS'",
+        type=_transform,
+        help="extrinsics to use instead of the source's own: the 4x4 matrix row by row, in quotes",
+    )
+
+
 def add_motion_flag(parser: argparse.ArgumentParser) -> None:
     """Add whether the motion within a scan is undone."""
     parser.add_argument(
@@ -127,8 +137,13 @@ def source_options(args: argparse.Namespace) -> dict[str, Any]:
         "calibration": values["calibration.file"],
         "topics": read_topics(args.topics, "--topics") or None,
         "projection_model": values["calibration.projection_model"],
-        **({"motion": values["motion.source"]} if "motion.source" in values else {}),
+        **_optional(values, motion="motion.source", T_camera_lidar="calibration.T_camera_lidar"),
     }
+
+
+def _optional(values: dict[str, Any], **flags: str) -> dict[str, Any]:
+    """Take the flags that this command has; only `add_source`'s are everywhere."""
+    return {option: values[flag] for option, flag in flags.items() if flag in values}
 
 
 def read_topics(texts: Sequence[str] | None, flag: str) -> dict[str, str]:
@@ -232,6 +247,14 @@ def _given(args: argparse.Namespace, settings: Any, prefix: str) -> dict[str, An
     values = vars(args)
     names = [name for name, _, _ in flatten(settings, prefix)]
     return {name: values[name] for name in names if values.get(name) is not None}
+
+
+def _transform(text: str) -> tuple[float, ...]:
+    numbers = tuple(_number(word) for word in text.replace(",", " ").split())
+    if len(numbers) != 16:
+        msg = f"found {len(numbers)} numbers, expected the 16 of a 4x4 matrix, in quotes"
+        raise argparse.ArgumentTypeError(msg)
+    return numbers
 
 
 def _truth(text: str) -> bool:

@@ -16,6 +16,7 @@ from ..settings import flatten
 from .arguments import (
     add_command,
     add_completer_flags,
+    add_extrinsics_flag,
     add_json_flag,
     add_motion_flag,
     add_resume_flag,
@@ -57,6 +58,7 @@ def add_parser(commands: Any) -> None:
         examples=_EXAMPLES,
     )
     add_source(parser)
+    add_extrinsics_flag(parser)
     parser.add_argument("out", metavar="OUT", help="folder for the results")
     parser.add_argument("--sigma", action="store_true", help="write sigma as well")
     add_resume_flag(parser)

@@ -181,7 +181,9 @@ def _write_folder(args: argparse.Namespace, out: Path) -> dict[str, Any]:
         names = reader.dataset.names
         done = {n for n in names if args.resume and (out / f"{n}_image.png").is_file()}
         todo = [i for i, name in enumerate(names) if name not in done]
-        frames = reader.read(todo, lambda dataset, i: (dataset[i], dataset.ground_truth(i)))
+        frames = reader.read(
+            todo, lambda dataset, i: (reader.get_frame(dataset, i), dataset.ground_truth(i))
+        )
         with BackgroundWriter() as writer:
             for name, result in show_progress(frames, len(todo), "convert"):
                 if isinstance(result, DepthCompletionError):

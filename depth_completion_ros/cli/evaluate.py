@@ -14,6 +14,7 @@ from ..errors import DepthCompletionError, InputError
 from .arguments import (
     add_command,
     add_completer_flags,
+    add_extrinsics_flag,
     add_json_flag,
     add_motion_flag,
     add_source,
@@ -66,6 +67,7 @@ def add_parser(commands: Any) -> None:
         examples=_EXAMPLES,
     )
     add_source(parser)
+    add_extrinsics_flag(parser)
     parser.add_argument(
         "predictions", metavar="PREDICTIONS", nargs="?", help="folder that `complete` wrote"
     )
@@ -334,9 +336,12 @@ def _band_table(scores: Scores) -> str:
 
 def _more_tables(scores: Scores) -> Iterator[tuple[str, str]]:
     """Give what only some sources have: baselines, confidence, sigma, NYUv2's metrics."""
-    baselines = scores.mean_baselines()
-    if baselines:
-        rows = [[name, *_metric_cells(metrics)] for name, metrics in baselines.items()]
+    rows = [
+        [f"{method} on {group}" if group else method, *_metric_cells(metrics)]
+        for group, part in {**scores.groups(), "": scores}.items()
+        for method, metrics in part.mean_baselines().items()
+    ]
+    if rows:
         yield "other methods on the same pixels", format_table(("", *_FRAME_HEADER[1:]), rows)
     table = scores.reliability()
     if table is not None:

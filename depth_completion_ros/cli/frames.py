@@ -6,14 +6,18 @@ written is always finished.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..data import Frame
-from ..datasets import Dataset, open_source
+import numpy as np
+
+from ..data import Frame, checked_transform
+from ..datasets import Calibration, Dataset, open_source
+from ..datasets.bag_storage import is_bag
 from ..errors import DepthCompletionError, InputError
 
 if TYPE_CHECKING:
@@ -34,18 +38,35 @@ class SourceReader:
         dataset: for its names and properties; read frames with `read` only.
     """
 
-    def __init__(self, source: str, *, motion: str = "none", **options: Any) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        motion: str = "none",
+        T_camera_lidar: Sequence[float] | None = None,
+        **options: Any,
+    ) -> None:
         """Open the source.
 
         Args:
             source: path as the user gave it.
             motion: `none`, or `odometry` to undo the motion within each scan by the poses that
                 the source holds.
+            T_camera_lidar: 16 numbers, row by row, to use instead of the source's extrinsics.
             options: of `open_source`.
 
         Raises:
-            InputError, CalibrationError: as `open_source`, or the source holds no poses.
+            InputError, CalibrationError: as `open_source`, or the source holds no poses, or the
+                transform is not rigid.
         """
+        self._T_camera_lidar = None
+        if T_camera_lidar is not None:
+            matrix = np.reshape(T_camera_lidar, (4, 4))
+            self._T_camera_lidar = checked_transform(matrix, "--calibration.T_camera_lidar")
+            path = Path(source)
+            if not options.get("calibration") and path.exists() and is_bag(path):
+                # A bag may hold no extrinsics at all; other sources are not read without.
+                options["calibration"] = Calibration(T_camera_lidar=self._T_camera_lidar)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="reader")
         try:
             opened = self._pool.submit(open_source, Path(source), **options)
@@ -87,6 +108,8 @@ class SourceReader:
             InputError, CalibrationError: it cannot be read.
         """
         frame = dataset[index]
+        if self._T_camera_lidar is not None:
+            frame = dataclasses.replace(frame, T_camera_lidar=self._T_camera_lidar)
         if self._trajectory is None:
             return frame
         from ..evaluation.trajectory import compensated_frame

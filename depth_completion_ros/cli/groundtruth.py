@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DepthCompletionError, InputError
 from .arguments import (
     add_command,
+    add_extrinsics_flag,
     add_json_flag,
     add_resume_flag,
     add_source,
@@ -55,6 +56,7 @@ def add_parser(commands: Any) -> None:
         examples=_EXAMPLES,
     )
     add_source(parser)
+    add_extrinsics_flag(parser)
     parser.add_argument("out", metavar="OUT", help="folder for the ground truth")
     parser.add_argument(
         "--poses",
@@ -134,13 +136,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace, trajectory: Trajectory) -> dict[str, Any]:
     """Collect what decides the result; a resumed run must agree."""
-    return {
+    settings = {
         "source": str(Path(args.source).expanduser().resolve()),
         **{key: value for key, value in source_options(args).items() if value is not None},
         "poses": trajectory.origin,
         "window": args.window,
         "min_range": args.min_range,
     }
+    # Through JSON, so that tuples compare equal to what is read back.
+    result: dict[str, Any] = json.loads(json.dumps(settings))
+    return result
 
 
 def _start(out: Path, names: Sequence[str], settings: dict[str, Any], *, resume: bool) -> None:
@@ -191,7 +196,7 @@ def _trajectory(reader: SourceReader, poses: str | None) -> Trajectory:
     if poses == "source":
         msg = f"{dataset.path}: found no poses in it; --poses odometry estimates them"
         raise InputError(msg)
-    results = reader.read(range(len(dataset)), lambda source, index: source[index])
+    results = reader.read(range(len(dataset)), reader.get_frame)
     frames = (
         None if isinstance(frame, DepthCompletionError) else frame
         for _, frame in show_progress(results, len(dataset), "odometry")
@@ -215,7 +220,7 @@ def _accumulate_all(
     scans: dict[int, Scan] = {}
     frames: dict[int, Frame] = {}
     pending = list(todo)
-    results = reader.read(needed, lambda dataset, index: dataset[index])
+    results = reader.read(needed, reader.get_frame)
     with BackgroundWriter() as writer:
         for index, (name, frame) in zip(
             needed, show_progress(results, len(needed), "groundtruth"), strict=True

@@ -12,6 +12,7 @@ from typing import Any
 
 from .arguments import (
     add_command,
+    add_extrinsics_flag,
     add_json_flag,
     add_motion_flag,
     add_projection_flags,
@@ -29,6 +30,8 @@ _EXAMPLES = """
 depth_completion overlay my_bag overlay.png
 depth_completion overlay 2011_09_26_drive_0009_sync overlay.png --camera image_03 --frame 12
 depth_completion overlay my_bag overlay.png --calibration.file calib.json --frame 100
+depth_completion overlay my_bag overlay.png --calibration.T_camera_lidar \
+    "0 -1 0 0.06  0 0 -1 -0.08  1 0 0 -0.27  0 0 0 1"
 """
 
 
@@ -42,6 +45,7 @@ def add_parser(commands: Any) -> None:
         examples=_EXAMPLES,
     )
     add_source(parser)
+    add_extrinsics_flag(parser)
     parser.add_argument("out", metavar="OUT.png", help="picture to write (.png or .jpg)")
     parser.add_argument("--frame", default="0", help="name or index of the frame (default: 0)")
     add_projection_flags(parser)

@@ -45,10 +45,16 @@ def test_inverted_extrinsics_are_doubted(run, source, tmp_path):
     assert done.status == 0
     assert "did you mean the inverse?" in done.out
 
+    right = "0 -1 0 0  0 0 -1 -0.1  1 0 0 -0.3  0 0 0 1"
+    done = run("overlay", source, tmp_path / "o.png", "--calibration.T_camera_lidar", right)
+    assert "doubt" not in done.out
+
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["{source}", "o.png", "--calibration.T_camera_lidar", "1 2"], "found 2 numbers"),
+        (["{source}", "o.png", "--calibration.T_camera_lidar", "2 " * 16], "expected 0 0 0 1"),
         (["{source}", "o.tiff"], "found suffix '.tiff', expected .png or .jpg"),
         (["{source}", "o.png", "--frame", "7"], "expected an index below 3"),
         (["{source}", "o.png", "--frame", "nix"], "a name such as street_01"),
