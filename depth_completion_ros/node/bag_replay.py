@@ -17,7 +17,7 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-from ..datasets.rosbag2 import open_reader, readable
+from ..datasets.bag_storage import open_reader, readable
 from ..errors import InputError
 from ..messages.headers import split_stamp
 from ..settings import PlayerSettings

@@ -23,8 +23,8 @@ from std_srvs.srv import SetBool, Trigger
 
 from ..data import Frame
 from ..datasets import open_source
+from ..datasets.bag_storage import is_bag
 from ..datasets.base import Dataset
-from ..datasets.rosbag2 import is_bag
 from ..errors import DepthCompletionError, InputError
 from ..geometry.transforms import invert_transform
 from ..messages.camera_info import camera_info_fields

@@ -37,6 +37,7 @@ def incompatible_qos_reporter(node: Node, topic: str, other: str) -> Callable[[A
 
     def report(event: Any) -> None:
         policy = getattr(event.last_policy_kind, "name", str(event.last_policy_kind)).lower()
+        policy = policy.removeprefix("rmw_").removeprefix("qos_policy_")
         name = node.resolve_topic_name(topic)
         node.get_logger().error(
             f"{name}: {event.total_count} {other}(s) cannot connect, {policy} does not fit; see "

@@ -384,3 +384,140 @@ def test_sim_time_rules_stamps_of_diagnostics_and_latency(
     assert np.all(np.diff(times) >= 0)
     # Half speed: 200 messages a second of real time are 400 a second of the recording.
     assert len(times) / ((times[-1] - times[0]) * 1e-9) >= 400
+
+
+def test_stamps_that_start_again_are_no_end(
+    start, listener, messages, sensors, calibration_file, wait_until
+):
+    depth = listener.listen("/depth/image", messages.Image)
+    diagnostics = listener.diagnostics()
+    node = start("completion_node", *REMAPS, "-p", f"calibration.file:={calibration_file}")
+    sensors.wait_for_node()
+    stamps = [50_000_000_000, 50_100_000_000, 1_000_000_000, 1_100_000_000]
+    for count, stamp in enumerate(stamps, 1):
+        sensors.send(stamp)
+        wait_until(lambda count=count: len(depth) == count, f"{count} depth images")
+    assert [stamp_ns(m.header.stamp) for m in depth] == stamps
+    assert "stamps run backwards" in node.wait_for_line("stamps run backwards")
+    wait_until(lambda: diagnostics.count("published") == 4, "count of published")
+    assert node.stop() == 0
+
+
+def test_an_unpaired_cloud_before_a_jump_is_counted_as_time_jump(
+    start, listener, messages, sensors, calibration_file, wait_until
+):
+    diagnostics = listener.diagnostics()
+    node = start("completion_node", *REMAPS, "-p", f"calibration.file:={calibration_file}")
+    sensors.wait_for_node()
+    sensors.send(50_000_000_000)
+    wait_until(lambda: diagnostics.count("published") == 1, "published")
+    sensors.points.publish(sensors.points_message(50_100_000_000))
+    wait_until(lambda: diagnostics.count("received.points") == 2, "cloud")
+    sensors.points.publish(sensors.points_message(1_000_000_000))
+    wait_until(lambda: diagnostics.count("dropped.time_jump") == 1, "time_jump")
+    assert node.stop() == 0
+
+
+def test_a_restarted_camera_driver_is_taken_up_again(
+    start, listener, messages, wall, calibration_file, wait_until
+):
+    first = Sensors(listener, messages, wall, wait_until)
+    depth = listener.listen("/depth/image", messages.Image)
+    node = start("completion_node", *REMAPS, "-p", f"calibration.file:={calibration_file}")
+    first.wait_for_node()
+    first.send(1_000_000_000)
+    wait_until(lambda: len(depth) == 1, "depth")
+    for publisher in (first.image, first.camera_info, first.points):
+        listener.node.destroy_publisher(publisher)
+    second = Sensors(listener, messages, wall, wait_until)
+    second.wait_for_node()
+    second.send(2_000_000_000)
+    wait_until(lambda: len(depth) == 2, "depth of the restarted driver")
+    assert node.stop() == 0
+
+
+def test_compressed_images_are_taken_by_the_conventions_of_image_transport(
+    start, listener, messages, sensors, calibration_file, wait_until
+):
+    import cv2
+
+    depth = listener.listen("/depth/image", messages.Image)
+    compressed = listener.publisher("/cam/image_raw/compressed", messages.CompressedImage)
+    node = start(
+        "completion_node",
+        *(*REMAPS, "-p", "input.image_transport:=compressed"),
+        *("-p", f"calibration.file:={calibration_file}"),
+    )
+    for publisher in (compressed, sensors.camera_info, sensors.points):
+        wait_until(lambda p=publisher: p.get_subscription_count() > 0, "subscriber")
+    wait_until(lambda: listener.node.count_publishers("/depth/image") > 0, "publisher")
+    time.sleep(0.5)
+    _, png = cv2.imencode(".png", np.full((64, 96, 3), 90, np.uint8))
+    fields = {"format": "rgb8; png compressed bgr8", "data": png.reshape(-1)}
+    message = fill_message(messages.CompressedImage(), fields, stamp=1_000_000_000, frame_id="eye")
+    sensors.send(1_000_000_000)  # The raw image is not listened to.
+    compressed.publish(message)
+    wait_until(lambda: len(depth) == 1, "depth")
+    assert read_depth_image(depth[0])[32, 48] == pytest.approx(10, rel=0.02)
+    assert node.stop() == 0
+
+
+def test_quality_of_service_can_be_overridden_for_each_topic(
+    start, listener, calibration_file, wait_until
+):
+    node = start(
+        "completion_node",
+        *("-p", f"calibration.file:={calibration_file}", "-p", "qos.points:=reliable"),
+        *("-p", "qos_overrides./image.subscription.reliability:=reliable"),
+        *("-p", "qos_overrides./depth/image.publisher.reliability:=best_effort"),
+    )
+    node.wait_for_line("ready: listening to")
+
+    def reliability(find, topic: str) -> str:
+        wait_until(lambda: len(find(topic)) == 1, f"endpoint of {topic}")
+        return find(topic)[0].qos_profile.reliability.name
+
+    subscriptions = listener.node.get_subscriptions_info_by_topic
+    assert reliability(subscriptions, "/image") == "RELIABLE"
+    assert reliability(subscriptions, "/points") == "RELIABLE"
+    assert reliability(subscriptions, "/camera_info") == "BEST_EFFORT"
+    publishers = listener.node.get_publishers_info_by_topic
+    assert reliability(publishers, "/depth/image") == "BEST_EFFORT"
+    assert reliability(publishers, "/depth/points") == "RELIABLE"
+    assert node.stop() == 0
+
+
+def test_a_publisher_that_does_not_fit_is_named(
+    start, listener, messages, calibration_file, wait_until
+):
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+    best_effort = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    listener.publisher("/image", messages.Image, best_effort)
+    node = start(
+        "completion_node",
+        *("-p", f"calibration.file:={calibration_file}", "-p", "qos.image:=reliable"),
+    )
+    line = node.wait_for_line("cannot connect")
+    assert "/image: 1 publisher(s) cannot connect, reliability does not fit" in line
+    assert node.stop() == 0
+
+
+def test_a_transition_that_the_state_does_not_allow_does_not_end_the_node(
+    start, listener, calibration_file
+):
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    node = start(
+        "completion_node", "-p", "autostart:=false", "-p", f"calibration.file:={calibration_file}"
+    )
+    assert listener.state(NODE) == "unconfigured"
+    client = listener.node.create_client(ChangeState, f"{NODE}/change_state")
+    request = ChangeState.Request()
+    request.transition.id = Transition.TRANSITION_ACTIVATE
+    client.call_async(request)
+    node.wait_for_line("request refused")
+    assert listener.change_state(NODE, "configure")
+    assert listener.state(NODE) == "inactive"
+    assert node.stop() == 0
