@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Float64Array, Frame
-from ..errors import InputError
+from ..errors import DepthCompletionError, InputError
 from ..messages.camera_info import camera_info_fields
 from ..messages.fields import build_message
 from ..messages.image import image_fields
@@ -65,7 +65,7 @@ def write_bag(
         storage: `mcap` or `sqlite3`.
         compressed: write images as PNG (lossless) CompressedImage.
         names: topics and frames.
-        on_frame: told the index of each frame when it is done, and the InputError of a bad one,
+        on_frame: told the index of each frame when it is done, and the error of a bad one,
             which is left out. Without it a bad frame ends the writing.
 
     Returns:
@@ -74,23 +74,17 @@ def write_bag(
     Raises:
         InputError: the source has no points, or the bag cannot be written; nothing is left behind.
     """
-    from rosbags.rosbag2 import StoragePlugin, Writer
-
     path = Path(path)
     if storage not in STORAGES:
         msg = f"storage: found {storage!r}, expected one of {', '.join(STORAGES)}"
         raise InputError(msg)
-    plugin = StoragePlugin.MCAP if storage == "mcap" else StoragePlugin.SQLITE3
-    with (
-        _whole_folder(path) as temporary,
-        Writer(temporary, version=9, storage_plugin=plugin) as writer,
-    ):
+    with _whole_folder(path) as temporary, _open_writer(temporary, storage) as writer:
         bag = _Bag(writer, dataset, names or BagNames(), compressed=compressed)
         for index in range(len(dataset)):
             error = None
             try:
                 frame = dataset[index]
-            except InputError as bad:
+            except DepthCompletionError as bad:
                 if on_frame is None:
                     raise
                 error = bad
@@ -216,6 +210,24 @@ def _qos(kind: str) -> list[Any]:
             False,
         )
     ]
+
+
+@contextlib.contextmanager
+def _open_writer(path: Path, storage: str) -> Iterator[Any]:
+    """Open a rosbags writer; after an error its file is closed without an end being written."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    plugin = StoragePlugin.MCAP if storage == "mcap" else StoragePlugin.SQLITE3
+    writer = Writer(path, version=9, storage_plugin=plugin)
+    writer.open()
+    try:
+        yield writer
+        writer.close()
+    except BaseException:
+        for name in ("bio", "conn"):
+            with contextlib.suppress(OSError, sqlite3.Error, AttributeError):
+                getattr(writer.storage, name).close()
+        raise
 
 
 @contextlib.contextmanager

@@ -74,8 +74,9 @@ def _open(
 
         return open_recipe(path, camera=camera)
     from . import nyuv2, rosbag2
+    from .bag_storage import is_bag
 
-    if rosbag2.is_bag(path) or path.name == "metadata.yaml":
+    if is_bag(path) or path.name == "metadata.yaml":
         return rosbag2.Rosbag(
             path.parent if path.name == "metadata.yaml" else path,
             camera=camera,
