@@ -90,7 +90,8 @@ class RunningNode:
     def __init__(self, module: str, arguments: list[str], log: Path, **popen) -> None:
         self.log = log
         command = [sys.executable, "-m", f"depth_completion_ros.node.{module}", "--ros-args"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
         with log.open("wb") as sink:
             self.process = subprocess.Popen(
                 [*command, *arguments],
