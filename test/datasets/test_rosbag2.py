@@ -405,3 +405,17 @@ def test_topics_of_the_wrong_kind_are_refused(tmp_path: Path, bag: Bag) -> None:
         bag.points(SECOND)
     with pytest.raises(InputError, match=r"points: found /camera/image_raw of type .*Image"):
         Rosbag(tmp_path / "bag", topics={"points": "/camera/image_raw"})
+
+
+def test_a_column_of_p_is_left_out_with_extrinsics_from_a_file_as_well(
+    tmp_path: Path, bag: Bag
+) -> None:
+    P = np.array(((10, 0, 2, 0.6), (0, 10, 1, 0), (0, 0, 1, 0)))
+    with bag:
+        bag.transform("camera_gray_left", "camera", _shifted(-0.06))
+        bag.info(SECOND, p=P.ravel())
+        bag.image(SECOND)
+        bag.points(SECOND)
+    calibration = Calibration(T_camera_lidar=AXES)
+    frame = open_source(tmp_path / "bag", calibration=calibration)[0]
+    assert frame.camera.shift.tolist() == [0, 0, 0]
