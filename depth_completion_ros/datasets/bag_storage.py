@@ -100,6 +100,7 @@ def readable(path: Path) -> Iterator[None]:
         RuntimeError,
         TypeError,
         OverflowError,
+        AttributeError,  # a message definition that was damaged lacks fields
         MemoryError,
     )
     try:

@@ -169,21 +169,24 @@ class Rosbag(Dataset):
         return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
     def _read_message(self, place: _Place) -> Any:
-        with readable(self.path):
-            # A nanosecond early: rosbags leaves out an mcap chunk whose last message is at start.
-            reader = self._reader
-            messages = reader.messages(
-                connections=[c for c in reader.connections if c.topic == place.topic],
-                start=place.recorded - 1,
-                stop=place.recorded + 1,
-            )
-            for connection, recorded, data in messages:
-                if recorded == place.recorded and self._stamp_of(data) == place.stamp:
-                    return reader.deserialize(data, connection.msgtype)
+        # A nanosecond early: rosbags leaves out an mcap chunk whose last message is at start.
+        reader = self._reader
+        messages = reader.messages(
+            connections=[c for c in reader.connections if c.topic == place.topic],
+            start=place.recorded - 1,
+            stop=place.recorded + 1,
+        )
+        for connection, recorded, data in messages:
+            if recorded == place.recorded and self._stamp_of(data) == place.stamp:
+                return reader.deserialize(data, connection.msgtype)
         msg = f"{self.path}: the message of {place.topic} at {place.stamp} is gone"
         raise InputError(msg)
 
     def _read_frame(self, index: int) -> Frame:
+        with readable(self.path):
+            return self._decode_frame(index)
+
+    def _decode_frame(self, index: int) -> Frame:
         pair = self._pairs[index]
         image_msg = self._read_message(pair.image)
         compressed = hasattr(image_msg, "format")
