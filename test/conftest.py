@@ -38,3 +38,14 @@ def scenes() -> Path:
 def reference() -> Path:
     """Folder with golden vectors of the published networks."""
     return _shared("reference")
+
+
+@pytest.fixture(scope="session")
+def rendered_drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small synthetic drive in KITTI raw layout with exact ground truth, rendered once."""
+    pytest.importorskip("embreex", reason="the extra `synthetic` is not installed")
+    from depth_completion_ros.datasets.synthetic import read_recipe, render_drive
+    from depth_completion_ros.share import find_share_file
+
+    recipe = read_recipe(find_share_file("config/synthetic/street_small.yaml"))
+    return render_drive(recipe, tmp_path_factory.mktemp("drive"))

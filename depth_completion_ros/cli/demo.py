@@ -311,17 +311,16 @@ def _ground_truth(dataset: Dataset, prefix: str | None, frames: int) -> dict[int
     """Collect the ground truth of the played frames by index, from the source or from files."""
     from ..datasets.depth_png import read_depth_png
 
+    if prefix is None:
+        maps = {index: dataset.ground_truth(index) for index in range(frames)}
+        return {index: depth for index, depth in maps.items() if depth is not None}
     truth = {}
     for index in range(frames):
-        depth = dataset.ground_truth(index)
-        for suffix in ("_gt.png", ".png") if prefix else ():
+        for suffix in ("_gt.png", ".png"):
             path = Path(f"{prefix}{dataset.names[index]}{suffix}")
-            if path.is_file():
-                depth = read_depth_png(path)
-                break
-        if depth is not None:
-            truth[index] = depth
-    if prefix and not truth:
+            if path.is_file() and index not in truth:
+                truth[index] = read_depth_png(path)
+    if not truth:
         msg = f"{prefix}: found no {prefix}{dataset.names[0]}_gt.png nor any for another frame"
         raise InputError(msg)
     return truth
