@@ -101,7 +101,12 @@ class CompletionNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe."""
         assert self._session is not None
-        self._session.activate()
+        try:
+            self._session.activate()
+        except Exception as error:
+            # rclpy swallows it and asks on_error, which has to know.
+            self._problem = " ".join(f"cannot activate: {error}".split())
+            raise
         self._is_active = True
         topics = ", ".join(f"{role} {name}" for role, name in self._session.topics().items())
         self.get_logger().info(f"ready: listening to {topics}")

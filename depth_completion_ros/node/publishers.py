@@ -45,7 +45,15 @@ class OutputPublishers:
         """
         self._node = node
         self._fields = OutputFields()
-        self._publishers = {}
+        self._publishers: dict[str, Any] = {}
+        try:
+            self._create(settings)
+        except BaseException:
+            self.destroy()
+            raise
+
+    def _create(self, settings: Settings) -> None:
+        node = self._node
         for topic, kind in {**ALWAYS, **WHEN_HEARD}.items():
             self._publishers[topic] = node.create_publisher(
                 kind,

@@ -6,6 +6,7 @@ to a pair.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,9 +20,9 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from ..completers import open_completer
-from ..data import Float64Array, checked_transform
-from ..errors import CalibrationError, DepthCompletionError
+from ..completers import Completer, open_completer
+from ..data import Float64Array, PinholeCamera, checked_transform
+from ..errors import CalibrationError
 from ..messages.headers import stamp_ns
 from ..messages.synchroniser import Pair
 from ..messages.transforms import read_pose
@@ -42,6 +43,7 @@ _DRAIN_SECONDS = 5.0
 # Stamps farther from now are of another clock: a recording, or a camera's uptime.
 _PLAUSIBLE_LATENCY = 60.0
 _ODOMETRY_DEPTH = 200
+_SUPERSEDED = "a newer pair came first; completing takes longer than pairs are apart"
 
 
 class Session:
@@ -77,14 +79,14 @@ class Session:
         self._track: OdometryTrack | None = None
         self._time_jumps = 0
         now = settings()
-        self.extrinsics = self._open_extrinsics(now)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._close_tf)
+            self.extrinsics = self._open_extrinsics(now)
             self._motion = self._open_motion(now)
-            self.completer = _open(now)
-        except DepthCompletionError:
-            self._close_tf()
-            raise
-        self._publishers = OutputPublishers(node, now)
+            self.completer = _open(now, self.extrinsics.camera)
+            undo.callback(self.completer.close)
+            self._publishers = OutputPublishers(node, now)
+            undo.pop_all()
 
     def _open_extrinsics(self, settings: Settings) -> Extrinsics:
         extrinsics = given_extrinsics(settings.calibration)
@@ -133,7 +135,7 @@ class Session:
         )
         self._worker = Worker(
             self._complete,
-            on_superseded=lambda pair: self._drop("superseded", "the network is slower than data"),
+            on_superseded=lambda pair: self._drop("superseded", _SUPERSEDED),
             on_error=self._on_error,
         )
         self.inputs = Inputs(settings.sync, self._statistics, self._worker.submit)
@@ -321,7 +323,8 @@ class Session:
         return clock.clock_type == ClockType.ROS_TIME and bool(clock.ros_time_is_active)
 
 
-def _open(settings: Settings) -> Any:
+def _open(settings: Settings, camera: PinholeCamera | None) -> Completer:
+    """Open the completer and warm it up for the camera, if its size is known already."""
     chosen = settings.completer
     completer = open_completer(
         chosen.network,
@@ -332,8 +335,8 @@ def _open(settings: Settings) -> Any:
         settings=settings.projection,
     )
     try:
-        completer.warm_up(*warm_up_size(None))
-    except DepthCompletionError:
+        completer.warm_up(*warm_up_size(camera))
+    except BaseException:
         completer.close()
         raise
     return completer

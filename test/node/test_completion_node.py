@@ -521,3 +521,22 @@ def test_a_transition_that_the_state_does_not_allow_does_not_end_the_node(
     assert listener.change_state(NODE, "configure")
     assert listener.state(NODE) == "inactive"
     assert node.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "end"),
+    [
+        ("/image.subscription.reliability:=perhaps", "back to unconfigured: cannot activate"),
+        ("/depth/image.publisher.reliability:=perhaps", "cannot configure: RuntimeError"),
+    ],
+)
+def test_impossible_overrides_lead_back_to_unconfigured(
+    start, listener, calibration_file, override, end
+):
+    node = start(
+        "completion_node",
+        *("-p", f"calibration.file:={calibration_file}", "-p", f"qos_overrides.{override}"),
+    )
+    assert "perhaps" in node.wait_for_line(end)
+    assert listener.state(NODE) == "unconfigured"
+    assert node.stop() == 0
