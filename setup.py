@@ -70,7 +70,7 @@ setup(
         "setuptools",
         "numpy>=1.23,<3",
         "opencv-python-headless>=4.6,<6",
-        "rosbags>=0.10.5,<0.12",
+        "rosbags>=0.10.5,<0.11",
         "PyYAML>=5.4,<7",
         "tqdm>=4.60,<5",
     ],

@@ -1,9 +1,10 @@
 """Settings as text for people: the parameters file and the tables of the README.
 
 Not here: the settings themselves (`settings.py`). Tests compare the files with what is made here;
-to renew the parameters file after a change:
+to renew the parameters file and a table after a change:
 
     python -m depth_completion_ros.settings_text > config/completion.yaml
+    python -m depth_completion_ros.settings_text --table node
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import textwrap
 from typing import Any
 
-from .settings import Settings, flatten
+from .settings import PlayerSettings, Settings, flatten
 
 _WIDTH = 99
 _HEAD = (
@@ -110,4 +111,8 @@ def _indent(level: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(settings_yaml())
+    tables = {"node": Settings(), "player": PlayerSettings()}
+    if sys.argv[1:2] == ["--table"]:
+        sys.stdout.write(settings_table(tables[sys.argv[2]]))
+    else:
+        sys.stdout.write(settings_yaml())
