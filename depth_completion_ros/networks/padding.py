@@ -1,14 +1,21 @@
 """Padding to the sizes a network can take and cropping back; the only place that does either.
 
-Not here: where the published networks cut their images (`enet.py`, `lrru.py`).
+Needs torch for tensors alone. Not here: where the published networks cut their images
+(`enet.py`, `lrru.py`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+AnyArray = np.ndarray[Any, Any]
+T = TypeVar("T", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -34,18 +41,38 @@ class Padding:
 
     def extend(self, x: Tensor) -> Tensor:
         """Pad (B, C, H, W) by repeating its borders: images, rays."""
-        if self.top == self.left == self.right == 0:
+        import torch.nn.functional as F
+
+        if self.is_none:
             return x
         return F.pad(x, (self.left, self.right, self.top, 0), mode="replicate")
 
     def extend_sparse(self, x: Tensor) -> Tensor:
         """Pad (B, C, H, W) with 0, which is no measurement: sparse depth."""
-        if self.top == self.left == self.right == 0:
+        import torch.nn.functional as F
+
+        if self.is_none:
             return x
         return F.pad(x, (self.left, self.right, self.top, 0))
 
-    def crop(self, x: Tensor) -> Tensor:
-        """Cut (B, C, H + top, left + W + right) back to (B, C, H, W)."""
-        if self.top == self.left == self.right == 0:
+    def extend_array(self, array: AnyArray, *, repeat: bool = True) -> AnyArray:
+        """Pad an array (H, W) or (H, W, C) by repeating its borders, or with 0."""
+        import cv2
+
+        if self.is_none:
+            return np.ascontiguousarray(array)
+        border = cv2.BORDER_REPLICATE if repeat else cv2.BORDER_CONSTANT
+        padded = cv2.copyMakeBorder(array, self.top, 0, self.left, self.right, border)
+        return np.asarray(padded, array.dtype)
+
+    def crop(self, x: T) -> T:
+        """Cut a tensor or array (..., H + top, left + W + right) back to (..., H, W)."""
+        if self.is_none:
             return x
-        return x[:, :, self.top :, self.left : x.shape[3] - self.right]
+        cut: T = x[..., self.top :, self.left : x.shape[-1] - self.right]
+        return cut
+
+    @property
+    def is_none(self) -> bool:
+        """Tell that there is nothing to add or cut."""
+        return self.top == self.left == self.right == 0

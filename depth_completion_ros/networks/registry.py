@@ -30,6 +30,7 @@ NETWORKS = {
     "msg_chn": Entry("msg_chn", "MSGCHN", "MSGCHNSettings"),
     "penet": Entry("penet", "PENet", "PENetSettings"),
     "redc": Entry("redc", "ReDC", "ReDCSettings"),
+    "redc_lite": Entry("redc_lite", "ReDCLite", "ReDCLiteSettings"),
 }
 
 
