@@ -38,11 +38,13 @@ class Completer(ABC):
         backend: what computes, such as `opencv` or `onnxruntime`.
         device: `cpu` or `cuda:N`.
         settings: depth limits and see-through filter; may be replaced between two frames.
+        why: how it was chosen where the choice was left open, for log and diagnostics.
     """
 
     name: str
     backend: str
     device: str
+    why: str = ""
 
     def __init__(self, settings: ProjectionSettings | None = None) -> None:
         """Keep the settings; None takes the defaults."""
