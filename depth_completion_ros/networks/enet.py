@@ -155,7 +155,8 @@ class ENet(Backbone):
         if self.settings.window:
             row, column = self.settings.window
             return int(row), int(column)
-        return PUBLISHED_HEIGHT - height, round((PUBLISHED_WIDTH - width) / 2)
+        # int, because sizes are tensors while a network is traced.
+        return PUBLISHED_HEIGHT - int(height), round((PUBLISHED_WIDTH - int(width)) / 2)
 
 
 class GeometryBlock(nn.Module):

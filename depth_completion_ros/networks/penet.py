@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -263,11 +264,13 @@ def propagate(h: Tensor, start: Tensor, affinity: Tensor) -> Tensor:
     Returns:
         (B, P, H, W) metres. What is sent out of the map is lost.
     """
-    taps = affinity.shape[1]
-    kernel = round(taps**0.5)
+    taps = int(affinity.shape[1])  # int, because sizes are tensors while a network is traced
+    kernel = math.isqrt(taps)
     height, width = h.shape[2:]
     own = taps // 2
     total = affinity[:, own : own + 1] * start
+    if torch.onnx.is_in_onnx_export():
+        return total + _sum_for_export(h, affinity, kernel)
     for m, share in enumerate(affinity.unbind(1)):
         if m == own:
             continue
@@ -276,6 +279,18 @@ def propagate(h: Tensor, start: Tensor, affinity: Tensor) -> Tensor:
         sent = share[:, None, sent_rows, sent_columns]
         total[:, :, rows, columns].addcmul_(sent, h[:, :, sent_rows, sent_columns])
     return total
+
+
+def _sum_for_export(h: Tensor, affinity: Tensor, kernel: int) -> Tensor:
+    """Add up what neighbours send, in two operators instead of one for each of them."""
+    batch, phases, height, width = h.shape
+    taps = kernel * kernel
+    sent = affinity[:, None] * h[:, :, None]  # (B, P, k², H, W)
+    m = torch.tensor([m for m in range(taps) if m != taps // 2], device=h.device)
+    one_hot = torch.zeros(1, taps, kernel, kernel, dtype=h.dtype, device=h.device)
+    one_hot[0, m, (taps - 1 - m) // kernel, (taps - 1 - m) % kernel] = 1
+    sums = F.conv2d(sent.view(batch * phases, taps, height, width), one_hot, padding=kernel // 2)
+    return sums.view(batch, phases, height, width)
 
 
 def _overlap(size: int, shift: int) -> tuple[slice, slice]:

@@ -96,7 +96,8 @@ def add_samples(
     exact = torch.promote_types(depth.dtype, torch.float32)
     depth, weight, offset = depth.to(exact), weight.to(exact), offset.to(exact)
     if torch.onnx.is_in_onnx_export():
-        return start + _sum_for_export(depth, normalise(weight), offset, taps, reach)
+        border = "border" if repeat_border else "zeros"
+        return start + _sum_for_export(depth, normalise(weight), offset, taps, reach, border)
     height, width = depth.shape[-2:]
     margin = 2 if reach is None else math.ceil(reach) + 1
     # What a sample finds when it leaves the map.
@@ -179,7 +180,12 @@ def _weighted_sample(padded: Tensor, weight: Tensor, shift: Tensor, pixels: _Pix
 
 
 def _sum_for_export(
-    depth: Tensor, weight: Tensor, offset: Tensor, taps: Tensor, reach: float | None
+    depth: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    taps: Tensor,
+    reach: float | None,
+    border: str,
 ) -> Tensor:
     """Do what `add_samples` does with one GridSample for all taps, which runtimes know.
 
@@ -198,5 +204,5 @@ def _sum_for_export(
     u = (2 * (shift[:, :, 0] + x) + 1) / width - 1  # (B, T, H, W)
     v = (2 * (shift[:, :, 1] + y) + 1) / height - 1
     grid = torch.stack((u, v), -1).view(batch, count * height, width, 2)
-    samples = F.grid_sample(depth, grid, align_corners=False)
+    samples = F.grid_sample(depth, grid, padding_mode=border, align_corners=False)
     return (samples.view(batch, count, height, width) * weight).sum(1, keepdim=True)

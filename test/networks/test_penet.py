@@ -170,6 +170,15 @@ def test_shifts_do_what_one_hot_kernels_do(height, width, dilation):
     torch.testing.assert_close(ours, published, atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_form_for_export_gives_the_same(monkeypatch, kernel):
+    affinity = normalise_affinity(torch.randn(2, kernel**2 - 1, 12, 17))
+    h, start = torch.rand(2, 4, 12, 17), torch.rand(2, 4, 12, 17)
+    expected = propagate(h, start, affinity)
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    torch.testing.assert_close(propagate(h, start, affinity), expected)
+
+
 def test_a_pixel_that_sends_nothing_keeps_its_depth():
     affinity = normalise_affinity(torch.zeros(1, 8, 2, 3))
     depth = torch.arange(6.0).view(1, 1, 2, 3)

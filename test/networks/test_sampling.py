@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from depth_completion_ros.networks.published_refinement import refine_unfolded
-from depth_completion_ros.networks.sampling import add_samples, refine
+from depth_completion_ros.networks.sampling import add_samples, refine, subtract_mean
 
 GRADIENT_CASES = ("k3", "k5", "k3_norm")
 CASES = (
@@ -114,6 +114,20 @@ def test_gradients_are_the_derivative(reach):
         return add_samples(depth, depth, weight, offset, taps, lambda w: w, reach=reach)
 
     assert torch.autograd.gradcheck(sum_of_samples, arguments, eps=1e-7, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"reach": 7.0}, {"reach": 7.0, "repeat_border": True}], ids=str
+)
+def test_the_form_for_export_gives_the_same(monkeypatch, options):
+    depth, weight, offset = random_case(20, 30, batch=2)
+    taps = torch.rand(9, 2) * 4 - 2
+    arguments = (depth, depth, weight, 2 * offset, taps, subtract_mean)
+    expected = add_samples(*arguments, **options)
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    exported = add_samples(*arguments, **options)
+    assert not torch.equal(exported, expected)
+    torch.testing.assert_close(exported, expected, atol=5e-3, rtol=1e-4)
 
 
 def test_half_precision_guidance_is_sampled_in_full():
