@@ -1,6 +1,7 @@
 """ReDC: a backbone and a single deformable pass over its coarse depth.
 
-Not here: the pass itself (`sampling.py`) and the backbone (`enet.py`, or any other `Backbone`).
+Not here: the pass itself (`sampling.py`; fused, `triton_refinement.py`) and the backbone
+(`enet.py`, or any other `Backbone`).
 
 References:
     Sun et al., Revisiting Deformable Convolution for Depth Completion, IROS 2023,
@@ -21,7 +22,7 @@ from .blocks import conv_bn, conv_bn_relu
 from .enet import ENet, ENetSettings
 from .network import Backbone, DepthNetwork, NetworkOutput
 from .prefill import fill_nearest, on_host
-from .sampling import refine
+from .triton_refinement import refine
 
 
 @dataclass(frozen=True)

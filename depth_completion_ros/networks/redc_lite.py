@@ -27,7 +27,7 @@ from .blocks import conv_bn, conv_bn_relu
 from .guidance import CENTRE, LEAST_SHARE, centred_taps
 from .network import DepthNetwork, NetworkOutput, required_image
 from .prefill import on_host, prefill
-from .sampling import add_samples
+from .triton_refinement import add_samples
 
 MIN_DEPTH = 0.1  # metres, keeps logarithms finite
 # Relative sigma of an untrained network: exp(-2.5) is 8 %, about what a fill has.
@@ -247,14 +247,5 @@ def refine_at_half_size(
     """
     taps = centred_taps(math.isqrt(weight.shape[1]))
     reach = max_offset + max(abs(place) for tap in taps for place in tap)
-    refined = add_samples(
-        depth,
-        depth,
-        F.interpolate(weight, scale_factor=2, mode="nearest"),
-        F.interpolate(offset, scale_factor=2, mode="nearest"),
-        torch.tensor(taps, device=offset.device, dtype=offset.dtype),
-        nn.Identity(),
-        reach=reach,
-        repeat_border=True,
-    )
+    refined = add_samples(depth, depth, weight, offset, taps, reach=reach, repeat_border=True)
     return torch.maximum(refined, LEAST_SHARE * depth)
