@@ -41,15 +41,10 @@ class OnnxBackend(Backend):
             ModelFileError: the file is missing or none of ours.
             BackendError: ONNX Runtime is missing, or cannot use the device or precision.
         """
-        try:
-            import onnxruntime
-        except ImportError as error:
-            msg = f"onnxruntime: not installed ({error}); pip install depth_completion[cpu]"
-            raise BackendError(msg) from error
         if not path.is_file():
             msg = f"{path}: no such file; expected an exported network"
             raise ModelFileError(msg)
-        self._session = self._open(onnxruntime, path, device, threads)
+        self._session = self._open(path, device, threads)
         metadata = dict(self._session.get_modelmeta().custom_metadata_map)
         self.model = ModelDescription.from_metadata(path, metadata)
         self._check_graph(path)
@@ -58,12 +53,12 @@ class OnnxBackend(Backend):
             msg = f"precision: found {precision!r}, but {path} holds {self.precision}"
             raise BackendError(msg)
 
-    def _open(self, runtime: Any, path: Path, device: str, threads: int | None) -> Any:
+    def _open(self, path: Path, device: str, threads: int | None) -> Any:
         kind, _, number = device.partition(":")
         if kind not in ("auto", "cpu", "cuda") or (number and not number.isdecimal()):
             msg = f"device: found {device!r}, expected auto, cpu, cuda or cuda:N"
             raise BackendError(msg)
-        has_cuda = "CUDAExecutionProvider" in runtime.get_available_providers()
+        has_cuda = "CUDAExecutionProvider" in _runtime().get_available_providers()
         if kind == "cuda" or (kind == "auto" and has_cuda):
             # A provider that is compiled in is not yet usable, and a session falls back to the
             # CPU without a word: what the session says it has is what counts.
@@ -71,9 +66,7 @@ class OnnxBackend(Backend):
             if has_cuda:
                 options = {"device_id": int(number or 0)}
                 provider = ("CUDAExecutionProvider", options)
-                session = self._session_of(
-                    runtime, path, [provider, "CPUExecutionProvider"], threads
-                )
+                session = open_session(path, [provider, "CPUExecutionProvider"], threads)
             if session and session.get_providers()[0] == "CUDAExecutionProvider":
                 self.device = f"cuda:{number or 0}"
                 return session
@@ -81,21 +74,7 @@ class OnnxBackend(Backend):
                 msg = f"device: found {device!r}, but ONNX Runtime cannot use CUDA here"
                 raise BackendError(msg)
         self.device = "cpu"
-        return self._session_of(runtime, path, ["CPUExecutionProvider"], threads)
-
-    @staticmethod
-    def _session_of(runtime: Any, path: Path, providers: list[Any], threads: int | None) -> Any:
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads or default_threads()
-        # Threads that spin while they wait take the cores that the rest of the robot needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4  # what goes wrong is raised, too
-        try:
-            return runtime.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # its exceptions share no base
-            first_line = str(error).strip().splitlines()[0]
-            msg = f"{path}: ONNX Runtime cannot open it ({first_line})"
-            raise ModelFileError(msg) from error
+        return open_session(path, ["CPUExecutionProvider"], threads)
 
     def _check_graph(self, path: Path) -> None:
         found = tuple(tensor.name for tensor in self._session.get_inputs())
@@ -117,6 +96,41 @@ class OnnxBackend(Backend):
             msg = f"onnxruntime: {self.model.network} failed ({first_line})"
             raise BackendError(msg) from error
         return dict(zip(self.model.outputs, values, strict=True))
+
+
+def open_session(path: Path, providers: list[Any], threads: int | None = None) -> Any:
+    """Open an ONNX file the way this package runs them all.
+
+    Args:
+        path: of any graph.
+        providers: as ONNX Runtime takes them, in order of preference.
+        threads: as for `OnnxBackend`.
+
+    Raises:
+        ModelFileError: the file cannot be opened.
+        BackendError: ONNX Runtime is missing.
+    """
+    runtime = _runtime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads or default_threads()
+    # Threads that spin while they wait take the cores that the rest of the robot needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4  # what goes wrong is raised, too
+    try:
+        return runtime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # its exceptions share no base
+        first_line = str(error).strip().splitlines()[0]
+        msg = f"{path}: ONNX Runtime cannot open it ({first_line})"
+        raise ModelFileError(msg) from error
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        msg = f"onnxruntime: not installed ({error}); pip install depth_completion[cpu]"
+        raise BackendError(msg) from error
+    return onnxruntime
 
 
 def default_threads() -> int:

@@ -34,17 +34,21 @@ if TYPE_CHECKING:
 _STAGES = ("upload", "project", "prepare", "infer", "refine", "download", "total")
 _SIZE = "1242x375"
 _POINTS = 120_000
+_REFERENCE_THREADS = 2
 
 _DESCRIPTION = """
 Completes one frame again and again and prints median and 95th percentile of every stage. Without
 SOURCE the frame is made up: a street with walls and boxes, seen by a camera of KITTI's field of
 view and a scanner with 64 beams that looks all around. In turn with it run two references: the
 projection as plain numpy (transform, then np.minimum.at), and single-scale IP-Basic on the same
-sparse map; the ratios to them are printed.
+sparse map; the ratios to them are printed. With --reference a third one runs: a plain U-Net of
+297,181 random weights at 1248x384 through ONNX Runtime with 2 threads, whose time tells how fast
+a machine is at networks.
 """
 _EXAMPLES = """
 depth_completion benchmark --network fill
 depth_completion benchmark --size 1920x1080 --points 200000
+depth_completion benchmark --network redc_lite --reference
 depth_completion benchmark 2011_09_26_drive_0009_sync --frame 11 --json
 """
 
@@ -74,6 +78,11 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--warm-up", type=whole_number(0), default=5, help="completions before (default: 5)"
+    )
+    parser.add_argument(
+        "--reference",
+        action="store_true",
+        help="compare with a plain U-Net, too; needs torch, onnx and onnxruntime",
     )
     add_completer_flags(parser)
     add_json_flag(parser)
@@ -173,6 +182,8 @@ def _measure(
     references: dict[str, Callable[[], object]] = {"ip_basic": lambda: fill_ip_basic(sparse)}
     if frame.points is not None:
         references["plain_projection"] = lambda: project_plainly(frame)
+    if args.reference:
+        references["reference_unet"] = _reference_unet()
     for run_number in range(args.warm_up + args.repeat):
         is_timed = run_number >= args.warm_up
         dense = completer.complete(frame)
@@ -187,6 +198,36 @@ def _measure(
     return seconds
 
 
+def _reference_unet() -> Callable[[], object]:
+    """Make a function that runs the yardstick among networks once.
+
+    Raises:
+        ModelFileError, BackendError: torch, onnx or ONNX Runtime are missing.
+    """
+    import tempfile
+
+    import numpy as np
+
+    from ..backends.onnx_ import open_session
+    from ..backends.torch_ import require_torch
+
+    require_torch()
+    from ..networks import reference_unet as reference
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "reference.onnx"
+        reference.export_reference(path)
+        session = open_session(path, ["CPUExecutionProvider"], threads=_REFERENCE_THREADS)
+    shape = (
+        1,
+        reference.REFERENCE_CHANNELS,
+        reference.REFERENCE_HEIGHT,
+        reference.REFERENCE_WIDTH,
+    )
+    x = np.random.default_rng(0).standard_normal(shape, np.float32)
+    return lambda: session.run(None, {"x": x})
+
+
 def _ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
     """Compare medians: the projection with plain numpy, the rest with IP-Basic."""
     import numpy as np
@@ -199,6 +240,9 @@ def _ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
         rest = np.subtract(seconds["total"], seconds["project"])
         ratio = np.median(rest) / np.median(seconds["ip_basic"])
         ratios["total_without_project_to_ip_basic"] = float(ratio)
+    if seconds.get("reference_unet"):
+        unet = np.median(seconds["reference_unet"])
+        ratios["total_to_reference_unet"] = float(np.median(seconds["total"]) / unet)
     return ratios
 
 
@@ -299,3 +343,5 @@ def _print_report(report: dict[str, Any]) -> None:
     if "total_without_project_to_ip_basic" in ratios:
         ratio = ratios["total_without_project_to_ip_basic"]
         print(f"total without project / IP-Basic: {ratio:.2f}")
+    if "total_to_reference_unet" in ratios:
+        print(f"total / reference U-Net: {ratios['total_to_reference_unet']:.2f}")

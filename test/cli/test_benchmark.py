@@ -52,6 +52,28 @@ def test_the_table_is_for_people(run):
     assert "total without project / IP-Basic: " in done.out
 
 
+def test_the_reference_network_is_the_known_one():
+    torch = pytest.importorskip("torch", reason="needs torch")
+    from depth_completion_ros.networks.reference_unet import ReferenceUNet
+
+    network = ReferenceUNet().eval()
+    assert sum(p.numel() for p in network.parameters()) == 297_181
+    with torch.no_grad():
+        assert network(torch.zeros(1, 5, 64, 96)).shape == (1, 29, 64, 96)
+
+
+def test_the_whole_pipeline_is_compared_with_the_reference_network(run):
+    for package in ("torch", "onnx", "onnxruntime"):
+        pytest.importorskip(package, reason=f"needs {package}")
+    arguments = ("benchmark", "--network", "fill", "--size", "320x96", "--points", "10000")
+    report = run(*arguments, "--reference", "--repeat", "2", "--warm-up", "1", "--json").json
+    reference = report["references"]["reference_unet"]["p50_ms"]
+    ratio = report["stages"]["total"]["p50_ms"] / reference
+    assert report["ratios"]["total_to_reference_unet"] == pytest.approx(ratio)
+    done = run(*arguments, "--reference", "--repeat", "1", "--warm-up", "0")
+    assert "total / reference U-Net: " in done.out
+
+
 def test_a_frame_of_a_source_can_be_timed(run, source):
     done = run("benchmark", source, "--frame", "street_02", "--repeat", "2", "--json")
     assert done.json["frame"]["name"] == "street_02"
