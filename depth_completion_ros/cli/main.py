@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from .arguments import Parser
 
 # In the order of the help text.
-_COMMANDS = ("complete", "evaluate", "overlay", "convert", "groundtruth", "benchmark", "demo")
+_COMMANDS = (
+    "complete",
+    "evaluate",
+    "overlay",
+    "convert",
+    "groundtruth",
+    "benchmark",
+    "demo",
+    "train",
+)
 
 _DESCRIPTION = "Dense depth with calibrated confidence from a camera and a LiDAR."
 _EXAMPLES = """\
