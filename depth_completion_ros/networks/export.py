@@ -16,6 +16,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,9 @@ from .redc import ReDC
 from .redc_lite import ReDCLite
 from .registry import name_of
 from .sampling import divide_by_sum, subtract_mean
+
+if TYPE_CHECKING:
+    from .grid_refinement import WholeGraph
 
 OPSET = 18
 # Their graphs hold for any size; the others' are traced at one.
@@ -63,7 +67,8 @@ class Graph(nn.Module):
         image, sparse, rays, prefilled = given.values()
         assert sparse is not None
         if image is not None:
-            image = image.permute(0, 3, 1, 2).float()
+            # TensorRT can do nothing with bytes but turn them into numbers.
+            image = image.float().permute(0, 3, 1, 2)
         network = self.network
         if isinstance(network, ReDCLite):
             assert prefilled is not None
@@ -92,6 +97,8 @@ def export_onnx(
     *,
     size: tuple[int, int] | None = None,
     metadata: Mapping[str, str] | None = None,
+    precision: str = "fp32",
+    with_pass: bool = False,
 ) -> None:
     """Write a network as ONNX.
 
@@ -101,6 +108,9 @@ def export_onnx(
         size: height and width in pixels that the graph is bound to; None is any size for
             redc_lite and msg_chn, and an error for the others.
         metadata: what the weights' file says: calibration, normalisation, recipe, ...
+        precision: `fp32`; or `fp16` for TensorRT, whose engines have the types of their graph:
+            convolutions work in half precision, positions and depths in single.
+        with_pass: True writes the deformable pass into the graph, too, as a grid sampling.
 
     Raises:
         InputError: the size is missing or no multiple of what the network needs.
@@ -118,15 +128,19 @@ def export_onnx(
             f"size: found {size[1]}x{size[0]}, expected multiples of {network.multiple} for {name}"
         )
         raise InputError(msg)
-    graph = Graph(network).eval()
+    graph: Graph | WholeGraph = Graph(network).eval()
+    if with_pass:
+        from .grid_refinement import WholeGraph
+
+        graph = WholeGraph(network).eval()
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        _trace(graph, partial, size, is_any_size)
+        _trace(graph, partial, size, is_any_size, precision)
         described = {
             **(metadata or {}),
             **graph_metadata(graph, size=None if is_any_size else size),
             "opset": str(OPSET),
-            "precision": "fp32",
+            "precision": precision,
             "weights_sha256": weights_sha256(network),
         }
         _add_metadata(partial, described)
@@ -135,7 +149,7 @@ def export_onnx(
         partial.unlink(missing_ok=True)
 
 
-def graph_metadata(graph: Graph, *, size: tuple[int, int] | None) -> dict[str, str]:
+def graph_metadata(graph: Graph | WholeGraph, *, size: tuple[int, int] | None) -> dict[str, str]:
     """Describe a graph by what every reader of `ModelDescription` needs.
 
     Args:
@@ -154,7 +168,9 @@ def graph_metadata(graph: Graph, *, size: tuple[int, int] | None) -> dict[str, s
     }
 
 
-def example_arrays(graph: Graph, height: int, width: int, seed: int = 0) -> dict[str, Tensor]:
+def example_arrays(
+    graph: Graph | WholeGraph, height: int, width: int, seed: int = 0
+) -> dict[str, Tensor]:
     """Make inputs that reach every part of a graph; for tracing and for comparisons."""
     generator = torch.Generator().manual_seed(seed)
     depth = torch.linspace(50, 3, height)[:, None].expand(1, 1, height, width)
@@ -179,7 +195,13 @@ def weights_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _trace(graph: Graph, path: Path, size: tuple[int, int], is_any_size: bool) -> None:
+def _trace(
+    graph: Graph | WholeGraph,
+    path: Path,
+    size: tuple[int, int],
+    is_any_size: bool,
+    precision: str,
+) -> None:
     arrays = example_arrays(graph, *size)
     axes = {}
     if is_any_size:
@@ -188,7 +210,10 @@ def _trace(graph: Graph, path: Path, size: tuple[int, int], is_any_size: bool) -
             axes["image"] = {1: "height", 2: "width"}
         axes.update({name: {2: "rows", 3: "columns"} for name in graph.outputs})
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        half = torch.autocast(
+            "cpu", torch.float16, enabled=precision == "fp16", cache_enabled=False
+        )
+        with warnings.catch_warnings(), torch.no_grad(), half:
             # The tracing exporter is called legacy, but needs one package less, takes a tenth of
             # the time and gives graphs that are as fast; sizes become constants on purpose.
             warnings.simplefilter("ignore")
