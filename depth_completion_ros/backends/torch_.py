@@ -84,22 +84,9 @@ class TorchBackend(Backend):
             ModelFileError: the file is missing or does not fit.
             BackendError: torch is missing, or as for the constructor.
         """
-        if not path.is_file():
-            msg = f"{path}: no such file; expected weights"
-            raise ModelFileError(msg)
         require_torch()
-        from ..networks.checkpoint import load_published, open_network
-        from ..networks.registry import build_network
-
-        if path.suffix == ".safetensors":
-            opened, metadata = open_network(path)
-            return cls(opened, metadata, device=device, precision=precision)
-        if network is None:
-            msg = f"{path}: a published checkpoint does not say what it is; name the network"
-            raise ModelFileError(msg)
-        built = build_network(network)
-        load_published(built, path)
-        return cls(built, {}, device=device, precision=precision)
+        opened, metadata = read_network(path, network)
+        return cls(opened, metadata, device=device, precision=precision)
 
     def _run(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         torch = self._torch
@@ -122,6 +109,43 @@ class TorchBackend(Backend):
             msg = f"torch: {self.model.network} failed on {self.device} ({first_line})"
             raise BackendError(msg) from error
         return dict(zip(self.model.outputs, values, strict=True))
+
+
+def read_network(
+    path: Path, network: str | None = None, **settings: Any
+) -> tuple[DepthNetwork, dict[str, str]]:
+    """Read weights, whatever kind of file they are in.
+
+    Args:
+        path: `.safetensors` of ours, or a published checkpoint.
+        network: name that is expected; needed for published checkpoints.
+        settings: form that a published checkpoint was trained in, where it is not the default.
+
+    Returns:
+        The network on the CPU, and the metadata of its file.
+
+    Raises:
+        ModelFileError: the file is missing or does not fit.
+        InputError: there is no such network or setting.
+    """
+    if not path.is_file():
+        msg = f"{path}: no such file; expected weights"
+        raise ModelFileError(msg)
+    from ..networks.checkpoint import load_published, open_network
+    from ..networks.registry import build_network
+
+    if path.suffix == ".safetensors":
+        opened, metadata = open_network(path)
+        if network not in (None, metadata["network"]):
+            msg = f"{path}: found weights of {metadata['network']}, expected those of {network}"
+            raise ModelFileError(msg)
+        return opened, metadata
+    if network is None:
+        msg = f"{path}: a published checkpoint does not say what it is; name the network"
+        raise ModelFileError(msg)
+    built = build_network(network, **settings)
+    load_published(built, path)
+    return built.eval(), {}
 
 
 def require_torch() -> None:

@@ -35,6 +35,7 @@ _COMMANDS = (
     "benchmark",
     "demo",
     "train",
+    "export",
 )
 
 _DESCRIPTION = "Dense depth with calibrated confidence from a camera and a LiDAR."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ from ..networks.model_file import COARSE, GUIDANCE, RIGHT_METRES, RIGHT_SHARE, C
 from ..networks.padding import Padding
 from ..settings import ProjectionSettings
 from .base import Completer, Estimate
-from .classical import FillCompleter
+from .fill import fill_depth
 
 # Logarithms of allowed error over sigma that the 256 entries of the confidence table span.
 _LOG_RATIO_LIMIT = 4.0
@@ -65,7 +65,6 @@ class LearnedCompleter(Completer):
         self.backend = backend.name
         self.device = backend.device
         self._backend = backend
-        self._fill = FillCompleter(settings)
         self._confidence_table = _confidence_table(self.model.calibration)
         self._rays: tuple[PinholeCamera, Float32Array] | None = None
         self._published_prefill: Callable[..., Float32Array] | None = None
@@ -83,7 +82,7 @@ class LearnedCompleter(Completer):
             elif name == "rays":
                 arrays[name] = self._padded_rays(frame.camera, padding)
             else:
-                arrays[name] = padding.extend_array(self._prefill(frame, sparse))[None, None]
+                arrays[name] = padding.extend_array(self._prefill(sparse))[None, None]
         return Inputs(arrays, padding, sparse)
 
     def infer(self, inputs: Inputs) -> dict[str, np.ndarray]:
@@ -113,9 +112,10 @@ class LearnedCompleter(Completer):
         """Give back what the backend opened."""
         self._backend.close()
 
-    def _prefill(self, frame: Frame, sparse: Float32Array) -> Float32Array:
+    def _prefill(self, sparse: Float32Array) -> Float32Array:
         if self.model.outputs == GUIDANCE:
-            return self._fill.infer(self._fill.prepare(frame, sparse))
+            filled: Any = self._fill.infer(sparse)
+            return np.zeros_like(sparse) if filled is None else getattr(filled, "depth", filled)
         if self._published_prefill is None:
             from ..backends.torch_ import published_prefill
 
