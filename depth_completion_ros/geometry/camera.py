@@ -36,7 +36,7 @@ def distort_normalised(xy: Float64Array, camera: PinholeCamera) -> Float64Array:
         return xy
     x, y = xy[:, 0], xy[:, 1]
     r2 = x * x + y * y
-    believed = r2 <= _largest_radius(camera) ** 2
+    believed = r2 <= largest_radius(camera) ** 2
     if camera.distortion_model == "equidistant":
         r = np.sqrt(r2)
         scale = np.divide(_bent_angle(np.arctan(r), camera.D), r, where=r > 1e-9, out=r * 0 + 1)
@@ -67,7 +67,7 @@ def _radial_scale(r2: Float64Array, D: Float64Array) -> Float64Array:
 
 
 @functools.lru_cache(maxsize=16)
-def _largest_radius(camera: PinholeCamera) -> float:
+def largest_radius(camera: PinholeCamera) -> float:
     """Give the distance from the axis, at depth 1, up to which the lens keeps points in order.
 
     Farther out the polynomials turn back: without this limit a LiDAR's points beside the camera

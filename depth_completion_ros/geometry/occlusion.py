@@ -7,6 +7,8 @@ Not here: points hidden by others on the same pixel (`projection.py` keeps the n
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +20,7 @@ IndexArray = NDArray[np.intp]
 _DEFAULTS = OcclusionFilterSettings()
 
 # A point is behind another from this multiple of its depth on: well above range noise.
-_BEHIND = np.float32(1.05)
+BEHIND = np.float32(1.05)
 
 # Extrinsics say how far the two stand apart; scan and image are taken a moment apart besides, and
 # edges are as wide as the beam. With twice the distance, low robots lose points of the floor.
@@ -26,7 +28,7 @@ _BASELINE_TOLERANCE = 1.5
 
 # The neighbourhood of a point is searched in cells, seven wide: finer cells cost more than they
 # find. The cells are sorted by direction, which is one of eight, the first around +x.
-_RADIUS = 3
+RADIUS = 3
 
 # Cells: a point may lie anywhere in its cell. With less, a low robot loses points of the floor.
 _CELL_TOLERANCE = 0.7
@@ -37,17 +39,17 @@ def _neighbour_cells() -> tuple[IndexArray, IndexArray, Float32Array]:
 
     The distances are in cells, and on the safe side by `_CELL_TOLERANCE`.
     """
-    row, column = np.mgrid[-_RADIUS : _RADIUS + 1, -_RADIUS : _RADIUS + 1].reshape(2, -1)
+    row, column = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1].reshape(2, -1)
     distance = np.hypot(row, column)
     direction = np.rint(np.arctan2(row, column) * (4 / np.pi)).astype(np.intp) % 8
     order = np.argsort(direction, kind="stable")
-    order = order[(distance[order] > 0) & (distance[order] < _RADIUS + 0.5)]
+    order = order[(distance[order] > 0) & (distance[order] < RADIUS + 0.5)]
     first = np.searchsorted(direction[order], np.arange(8))
     at_most = (distance[order] + _CELL_TOLERANCE).astype(np.float32)
     return np.column_stack((row, column))[order], first, at_most
 
 
-_CELLS, _FIRST_OF_DIRECTION, _DISTANCE = _neighbour_cells()
+CELLS, FIRST_OF_DIRECTION, DISTANCE = _neighbour_cells()
 
 
 def filter_sparse(
@@ -103,6 +105,51 @@ def see_through_mask(
     return mask
 
 
+class Search(NamedTuple):
+    """Say in which cells the neighbours of a point are searched, and how far.
+
+    Attributes:
+        rows, columns: of the cells, with `RADIUS` empty ones all round.
+        cells_per_pixel: at most 1.
+        parallax: metres of depth, times the parallax in cells between it and infinity; with 0
+            nothing is found.
+    """
+
+    rows: int
+    columns: int
+    cells_per_pixel: np.float32
+    parallax: np.float32
+
+
+def plan_search(
+    camera: PinholeCamera,
+    settings: OcclusionFilterSettings,
+    T_camera_lidar: Float64Array | None,
+) -> Search:
+    """Divide the image into cells; arguments are those of `see_through_mask`."""
+    baseline = settings.baseline
+    if T_camera_lidar is not None:
+        apart = float(np.linalg.norm(T_camera_lidar[:3, 3] + camera.shift))
+        baseline = min(baseline, apart * _BASELINE_TOLERANCE)
+    focal_length = float(camera.K[0, 0])
+    scale = min(1.0, (RADIUS + 0.5) / (settings.gap * focal_length))
+    cells_per_pixel = np.float32(scale)
+    rows, columns = (
+        int(side * cells_per_pixel) + 1 + 2 * RADIUS for side in (camera.height, camera.width)
+    )
+    return Search(rows, columns, cells_per_pixel, np.float32(baseline * focal_length * scale))
+
+
+def cells_of_pixels(pixel: IndexArray, camera: PinholeCamera, search: Search) -> IndexArray:
+    """Give the flat index of the cell in which each pixel, a flat index too, lies."""
+    row, column = (
+        (index.astype(np.float32) * search.cells_per_pixel).astype(np.intp)
+        for index in np.divmod(pixel, camera.width)
+    )
+    cell: IndexArray = row * search.columns + column + RADIUS * (search.columns + 1)
+    return cell
+
+
 def _hidden_pixels(
     sparse: Float32Array,
     camera: PinholeCamera,
@@ -110,43 +157,19 @@ def _hidden_pixels(
     T_camera_lidar: Float64Array | None,
 ) -> IndexArray:
     """Give the flat indices of what `see_through_mask` marks."""
-    baseline = settings.baseline
-    if T_camera_lidar is not None:
-        apart = float(np.linalg.norm(T_camera_lidar[:3, 3] + camera.shift))
-        baseline = min(baseline, apart * _BASELINE_TOLERANCE)
+    search = plan_search(camera, settings, T_camera_lidar)
     pixel = np.flatnonzero(sparse.ravel() > 0)
-    if baseline == 0 or len(pixel) == 0:
+    if search.parallax == 0 or len(pixel) == 0:
         return pixel[:0]
     z = sparse.ravel()[pixel]
-    focal_length = float(camera.K[0, 0])
-    cells_per_pixel = min(1.0, (_RADIUS + 0.5) / (settings.gap * focal_length))
-    nearest, cell = _nearest_per_cell(pixel, z, camera, np.float32(cells_per_pixel))
-    # Metres of depth, times the parallax in cells between it and infinity.
-    parallax = np.float32(baseline * focal_length * cells_per_pixel)
-    candidate = _possibly_hidden(nearest, cell, z, parallax)
-    hidden = _is_enclosed(nearest, cell[candidate], z[candidate], parallax)
-    return pixel[candidate[hidden]]
-
-
-def _nearest_per_cell(
-    pixel: IndexArray, z: Float32Array, camera: PinholeCamera, cells_per_pixel: np.float32
-) -> tuple[Float32Array, IndexArray]:
-    """Divide the image into cells, with `_RADIUS` empty ones all round.
-
-    Returns:
-        (rows, columns) metres, the nearest depth of each cell, inf where nothing was measured;
-        and for each pixel the flat index of its cell.
-    """
-    row, column = (
-        (index.astype(np.float32) * cells_per_pixel).astype(np.intp)
-        for index in np.divmod(pixel, camera.width)
-    )
-    rows = int(camera.height * cells_per_pixel) + 1 + 2 * _RADIUS
-    columns = int(camera.width * cells_per_pixel) + 1 + 2 * _RADIUS
-    cell = row * columns + column + _RADIUS * (columns + 1)
-    nearest = np.full(rows * columns, np.inf, np.float32)
+    parallax = search.parallax
+    cell = cells_of_pixels(pixel, camera, search)
+    nearest = np.full(search.rows * search.columns, np.inf, np.float32)
     np.minimum.at(nearest, cell, z)
-    return nearest.reshape(rows, columns), cell
+    grid = nearest.reshape(search.rows, search.columns)
+    candidate = _possibly_hidden(grid, cell, z, parallax)
+    hidden = _is_enclosed(grid, cell[candidate], z[candidate], parallax)
+    return pixel[candidate[hidden]]
 
 
 def _possibly_hidden(
@@ -156,14 +179,18 @@ def _possibly_hidden(
     import cv2
 
     def nearest_on_both_sides(rows: int, columns: int, aside: int) -> Float32Array:
-        nearest_around = cv2.erode(nearest, np.ones((rows, columns), np.uint8)).ravel()
-        return np.maximum(nearest_around[cell - aside], nearest_around[cell + aside])
+        window = np.ones((rows, columns), np.uint8)
+        nearest_around: Float32Array = cv2.erode(nearest, window).ravel()
+        farther: Float32Array = np.maximum(
+            nearest_around[cell - aside], nearest_around[cell + aside]
+        )
+        return farther
 
     # Windows of three by seven cells that end beside the point's own cell.
-    beside = nearest_on_both_sides(2 * _RADIUS + 1, 3, 2)
-    above_and_below = nearest_on_both_sides(3, 2 * _RADIUS + 1, 2 * nearest.shape[1])
+    beside = nearest_on_both_sides(2 * RADIUS + 1, 3, 2)
+    above_and_below = nearest_on_both_sides(3, 2 * RADIUS + 1, 2 * nearest.shape[1])
     return np.flatnonzero(
-        _is_nearer(np.minimum(beside, above_and_below), z, _DISTANCE.min(), parallax)
+        _is_nearer(np.minimum(beside, above_and_below), z, DISTANCE.min(), parallax)
     )
 
 
@@ -171,10 +198,10 @@ def _is_enclosed(
     nearest: Float32Array, cell: IndexArray, z: Float32Array, parallax: np.float32
 ) -> NDArray[np.bool_]:
     """Tell of each point whether nearer ones lie within their parallax on opposite sides."""
-    steps = _CELLS @ np.array([nearest.shape[1], 1])
+    steps = CELLS @ np.array([nearest.shape[1], 1])
     around = nearest.ravel()[cell + steps[:, None]]  # (cells, points)
-    is_nearer = _is_nearer(around, z, _DISTANCE[:, None], parallax)
-    toward = np.logical_or.reduceat(is_nearer, _FIRST_OF_DIRECTION, axis=0)  # (8, points)
+    is_nearer = _is_nearer(around, z, DISTANCE[:, None], parallax)
+    toward = np.logical_or.reduceat(is_nearer, FIRST_OF_DIRECTION, axis=0)  # (8, points)
     opposite = np.roll(toward, 4, axis=0) | np.roll(toward, 3, axis=0)  # 180, 135 degrees apart
     enclosed: NDArray[np.bool_] = np.any(toward & opposite, axis=0)
     return enclosed
@@ -184,5 +211,5 @@ def _is_nearer(
     near: Float32Array, z: Float32Array, distance: Float32Array | np.float32, parallax: np.float32
 ) -> NDArray[np.bool_]:
     """Tell whether `distance` is at most parallax * (1 / near - 1 / z), and z clearly behind."""
-    is_nearer: NDArray[np.bool_] = near * np.maximum(1 + distance * (z / parallax), _BEHIND) <= z
+    is_nearer: NDArray[np.bool_] = near * np.maximum(1 + distance * (z / parallax), BEHIND) <= z
     return is_nearer
