@@ -56,9 +56,11 @@ class Teacher:
             How many frames are done, after each.
 
         Raises:
-            InputError, ModelFileError: a frame or the network cannot be read.
+            InputError, ModelFileError: a frame or the network cannot be read, or a folder lacks
+                a prediction.
         """
         if self._folder is not None:
+            self._check_folder(pool)
             return
         network, _ = open_network(self._model)
         network.to(device)
@@ -76,6 +78,18 @@ class Teacher:
                     depth = np.zeros(sparse.shape, np.float32)
                 write_depth_png(path, np.clip(depth, 0, 255).astype(np.float32))
             yield done
+
+    def _check_folder(self, pool: FramePool) -> None:
+        """Make sure that every frame has a prediction, before a day of training ends here."""
+        assert self._folder is not None
+        wanted = {pool.sources[p.source].names[p.number] for p in pool.places}
+        missing = sorted(name for name in wanted if not (self._folder / f"{name}.png").is_file())
+        if missing:
+            msg = (
+                f"{self._folder}: no prediction of {len(missing)} frames of {len(wanted)}, "
+                f"{missing[0]}.png for example; complete all of them with the teacher first"
+            )
+            raise InputError(msg)
 
     def __call__(self, example: Example) -> Float32Array:
         """Give (H, W) float32 metres of a whole frame, 0 where the teacher says nothing.

@@ -60,7 +60,8 @@ class InputMaker:
             if self._fill is None:
                 filled = self._network.prefill(sparse)
             else:
-                filled = self._fill.infer(self._fill.prepare(frame, sparse))
+                given = self._fill.prepare(frame, sparse)
+                filled = self._fill.refine(self._fill.infer(given), given).depth
             arrays["prefilled"] = filled[None]
         return arrays
 

@@ -34,6 +34,7 @@ from .report import RunLog
 from .samples import Samples
 from .schedule import rate_factor
 from .selection import Score, Selector, predict
+from .side_losses import SideLosses
 from .sources import FramePool
 
 # What may differ when a run goes on: it changes no result but the speed.
@@ -201,6 +202,7 @@ class Trainer:
             self._best = math.inf
         self._resumed = None
         joined = processes.joined(module, skips_parts=recipe.network.name == "lrru")
+        side = SideLosses(module, stage.loss or recipe.loss)
         batch = stage.batch or recipe.run.batch
         steps_per_epoch = len(self._pool) / batch
         schedule = stage.schedule or recipe.schedule
@@ -215,7 +217,7 @@ class Trainer:
             # Stochastic layers depend on the step alone, so that a run can go on anywhere.
             torch.manual_seed(recipe.run.seed * 1_000_003 + self.step)
             _set_training(self.network, stage.train)
-            loss = self._loss(joined, arrays, stage, epoch)
+            loss = self._loss(joined, side, arrays, stage, epoch)
             optimiser.zero_grad(set_to_none=True)
             scaler.scale(loss.total).backward()  # type: ignore[no-untyped-call]
             if recipe.optimiser.clip:
@@ -247,9 +249,15 @@ class Trainer:
             if is_end or last_score == self.step or self._is_checkpoint_due():
                 self._write_checkpoint(number, optimiser, scaler)
             yield progress
+        side.close()
 
     def _loss(
-        self, joined: nn.Module, arrays: dict[str, Tensor], stage: StageSettings, epoch: float
+        self,
+        joined: nn.Module,
+        side: SideLosses,
+        arrays: dict[str, Tensor],
+        stage: StageSettings,
+        epoch: float,
     ) -> Loss:
         recipe = self.recipe
         settings = stage.loss or recipe.loss
@@ -269,7 +277,8 @@ class Trainer:
             epoch=epoch,
             share=self._processes.share,
         )
-        total, parts = loss
+        beside, beside_parts = side.loss(output, batch["truth"])
+        total, parts = loss.total + beside, {**loss.parts, **beside_parts}
         if "teacher" in batch:
             shares = recipe.distillation
             taught = distillation_loss(
@@ -519,7 +528,9 @@ def _start_network(choice: NetworkChoice, folder: Path) -> DepthNetwork:
 
 
 def _backbone_of(network: DepthNetwork) -> Backbone | None:
-    backbone = getattr(network, "backbone", None)
+    # CDSPN holds its form as a network of its own.
+    inner = getattr(network, "network", network)
+    backbone = getattr(inner, "backbone", None)
     return backbone if isinstance(backbone, Backbone) else None
 
 

@@ -138,6 +138,11 @@ class DataSettings(CheckedSettings):
     max_depth: float = setting(
         250.0, unit="m", range=(0.1, 1000.0), help="Farther measurements and truth are ignored."
     )
+    random_points: int = setting(
+        0,
+        range=(0, 1_000_000),
+        help="Points that frames without LiDAR are measured at; 0 varies, and simulates LiDARs.",
+    )
     sources: tuple[SourceChoice, ...] = ()
 
 
@@ -190,7 +195,16 @@ class LossSettings(CheckedSettings):
         1.0, range=(0.0, 1000.0), help="Weight of samples whose truth is held-out LiDAR."
     )
     cost: float = setting(
-        0.0, range=(0.0, 1000.0), help="Weight of the expected cost of networks that have one."
+        0.0, range=(0.0, 1000.0), help="Weight of CSPN++'s expected cost, kernels x iterations."
+    )
+    budget: float = setting(
+        0.0, range=(0.0, 1000.0), help="Weight of CSPN++'s costs above its budgets."
+    )
+    bins: float = setting(
+        0.0, range=(0.0, 1000.0), help="Weight of KernelNet's loss over the residual's bins."
+    )
+    bins_l1: float = setting(
+        1.0, range=(0.0, 1000.0), help="In it, weight of the expected residual's error."
     )
     parameters: float = setting(
         0.0, range=(0.0, 1.0), help="Weight of the squared parameters in the loss."

@@ -51,7 +51,8 @@ class RunLog:
         self._losses.append(progress.loss)
         for name, value in parts.items():
             self._parts.setdefault(name, []).append(float(value))
-        if progress.step % every and progress.score is None:
+        is_end = progress.step == progress.total
+        if progress.step % every and progress.score is None and not is_end:
             return
         row: dict[str, Any] = {
             "step": progress.step,

@@ -99,6 +99,7 @@ class Samples:
             max_depth=data.max_depth,
             occlusion_filter=OcclusionFilterSettings(enabled=data.occlusion_filter),
         )
+        self._random_points = data.random_points
         self._seed = seed
         self._teacher = teacher
         self.unusable = 0
@@ -121,7 +122,12 @@ class Samples:
             try:
                 example = self._pool.read(drawn)
                 sample = make_sample(
-                    example, self._augmentation, self._settings, random, teacher=self._teacher
+                    example,
+                    self._augmentation,
+                    self._settings,
+                    random,
+                    random_points=self._random_points,
+                    teacher=self._teacher,
                 )
                 arrays = self._arrays(sample)
             except (InputError, CalibrationError) as error:
@@ -155,6 +161,7 @@ def make_sample(
     projection: ProjectionSettings,
     random: Random,
     *,
+    random_points: int = 0,
     teacher: Callable[[Example], Float32Array] | None = None,
 ) -> Sample:
     """Vary a frame and take a crop of it.
@@ -164,6 +171,7 @@ def make_sample(
         settings: what is varied, how much.
         projection: the see-through filter cleans what is held out of the LiDAR.
         random: decides everything.
+        random_points: that a frame without LiDAR is measured at; 0 varies and simulates.
         teacher: gives (H, W) metres for the whole frame.
 
     Raises:
@@ -172,7 +180,9 @@ def make_sample(
     frame = example.frame
     assert frame.sparse_depth is not None
     # Where the LiDAR is only known to stand near the camera, that is what the samples say too.
-    measured, truth, held_out = _measurements_and_truth(example, settings, projection, random)
+    measured, truth, held_out = _measurements_and_truth(
+        example, settings, projection, random, random_points
+    )
     view = _choose_view(frame, truth, settings, random)
     measured, truth = view.of_points(measured), view.of_points(truth)
     camera = view.camera
@@ -205,6 +215,7 @@ def _measurements_and_truth(
     settings: AugmentationSettings,
     projection: ProjectionSettings,
     random: Random,
+    random_points: int,
 ) -> tuple[PixelPoints, PixelPoints, bool]:
     """Split what is known of a frame into what the network sees and what it should say."""
     frame = example.frame
@@ -213,7 +224,7 @@ def _measurements_and_truth(
         if example.truth is None:
             msg = f"{example.name}: found neither measurements nor ground truth"
             raise InputError(msg)
-        measured = _simulated(example.truth, frame, random)
+        measured = _simulated(example.truth, frame, random, random_points)
         return measured, PixelPoints.from_map(example.truth), False
     measured = PixelPoints.from_map(frame.sparse_depth)
     beams = _beams(frame, frame.sparse_depth)
@@ -271,14 +282,14 @@ def _beams(frame: Frame, measured: Float32Array) -> np.ndarray:
     return beam_numbers(elevation, beam_height(azimuth, elevation, row))
 
 
-def _simulated(truth: Float32Array, frame: Frame, random: Random) -> PixelPoints:
+def _simulated(truth: Float32Array, frame: Frame, random: Random, wanted: int) -> PixelPoints:
     """Measure a dense map as some LiDAR above the camera would have, or at random points."""
     points = PixelPoints.from_map(truth)
     is_indoors = float(truth.max()) < _INDOOR_DEPTH
     if not is_indoors:
         points = points.where(points.z < 120)
-    if (is_indoors and random.random() < 0.7) or random.random() < 0.2:
-        count = min(len(points.z), int(random.choice(_POINT_COUNTS)))
+    if wanted or (is_indoors and random.random() < 0.7) or random.random() < 0.2:
+        count = min(len(points.z), wanted or int(random.choice(_POINT_COUNTS)))
         chosen = np.sort(random.choice(len(points.z), count, replace=False))
         return points.where(chosen)
     mounting: Float64Array = np.array(
@@ -288,8 +299,8 @@ def _simulated(truth: Float32Array, frame: Frame, random: Random) -> PixelPoints
     mounting[:3, 3] = random.uniform((-0.1, -0.4, -0.4), (0.1, 0.1, 0.1))
     near = truth if is_indoors else np.where(truth < 120, truth, np.float32(0))
     _, elevation = elevations(dataclasses.replace(frame, T_camera_lidar=mounting), near)
-    spacing = np.radians(random.uniform(0.2, 1.6))
     row = 1 / float(frame.camera.K[1, 1])
+    spacing = max(np.radians(random.uniform(0.2, 1.6)), 2 * row)
     phase = ((elevation / spacing + random.random()) % 1) * spacing
     on_beam = (phase < 1.2 * row) & (random.random(len(points.z)) < random.uniform(0.15, 0.9))
     noise = 1 + random.normal(0, 0.002, len(points.z))
