@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from depth_completion_ros.backends import refinement
 from depth_completion_ros.backends.refinement import add_samples
 from depth_completion_ros.networks import sampling
 from depth_completion_ros.networks.guidance import centred_taps, published_taps
@@ -111,3 +112,15 @@ def test_it_equals_the_published_pass(reference, method):
         np.testing.assert_allclose(
             refined, expected[0], atol=MAX_ERROR[method], rtol=1e-6, err_msg=case
         )
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("scale", [1, 2])
+def test_large_maps_are_done_in_strips_without_a_seam(monkeypatch, method, scale):
+    depth = street(46, 66)
+    weight, offset = guidance(9, 46 // scale, 66 // scale, 3.0)
+    arguments = (depth, depth, weight, offset, centred_taps(3))
+    options = {"reach": 8, "repeat_border": True, "method": method}
+    at_once = add_samples(*arguments, **options)
+    monkeypatch.setattr(refinement, "_STRIP_PIXELS", 5 * 66 // scale)
+    np.testing.assert_allclose(add_samples(*arguments, **options), at_once, atol=1e-3)
