@@ -25,6 +25,8 @@ class Entry(NamedTuple):
 
 
 NETWORKS = {
+    "cdspn": Entry("cdspn", "CDSPN", "CDSPNSettings"),
+    "cspn++": Entry("cspn_plus", "CSPNPlus", "CSPNPlusSettings"),
     "enet": Entry("enet", "ENet", "ENetSettings"),
     "lrru": Entry("lrru", "LRRU", "LRRUSettings"),
     "msg_chn": Entry("msg_chn", "MSGCHN", "MSGCHNSettings"),

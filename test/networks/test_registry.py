@@ -15,6 +15,16 @@ from depth_completion_ros.networks.registry import NETWORKS, build_network, name
 
 NARROW = 0.03125
 SMALL = {
+    "cdspn": ("cdspn", {}),
+    "cdspn with coordinate attention": ("cdspn", {"attention": "coordinate"}),
+    "cspn": ("cspn++", {"width": NARROW, "form": "plain"}),
+    "cspn++": ("cspn++", {"width": NARROW}),
+    "cspn++ with pyramid": ("cspn++", {"width": NARROW, "pyramid": True}),
+    "cspn++ resource aware": ("cspn++", {"width": NARROW, "form": "resource"}),
+    "cspn++ on a budget": (
+        "cspn++",
+        {"width": NARROW, "form": "resource", "kernel_budget": 0.35, "iteration_budget": 0.35},
+    ),
     "enet": ("enet", {"width": NARROW}),
     "enet with real rays": ("enet", {"width": NARROW, "geometry": "camera"}),
     "lrru": ("lrru", {"size": "mini"}),
@@ -118,7 +128,7 @@ def test_shapes_that_do_not_fit_are_refused(network):
 
 
 def test_an_unknown_name_or_setting_is_refused():
-    with pytest.raises(InputError, match=r"network: found 'redcc', expected one of enet"):
+    with pytest.raises(InputError, match=r"network: found 'redcc', expected one of .*redc"):
         build_network("redcc")
     with pytest.raises(InputError, match=r"redc\.depth: unknown setting; expected one of width"):
         build_network("redc", depth=3)
