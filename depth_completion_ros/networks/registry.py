@@ -33,6 +33,7 @@ NETWORKS = {
     "penet": Entry("penet", "PENet", "PENetSettings"),
     "redc": Entry("redc", "ReDC", "ReDCSettings"),
     "redc_lite": Entry("redc_lite", "ReDCLite", "ReDCLiteSettings"),
+    "steering": Entry("steering", "Steering", "SteeringSettings"),
 }
 
 

@@ -37,6 +37,11 @@ SMALL = {
     "redc_lite": ("redc_lite", {"widths": (4, 8, 8, 8)}),
     "redc_lite without image": ("redc_lite", {"widths": (4, 8, 8, 8), "modality": "depth"}),
     "redc on the filled map": ("redc", {"width": NARROW, "refined_map": "nearest"}),
+    "steering": ("steering", {"width": NARROW, "depth_range": "kitti"}),
+    "steering for few points": (
+        "steering",
+        {"width": NARROW, "depth_range": "kitti", "undetermined": "flattest"},
+    ),
 }
 
 
