@@ -37,7 +37,8 @@ from depth_completion_ros.networks.cspn_propagation import (
     propagate_chosen,
     propagate_weighted,
     received,
-)from depth_completion_ros.networks.export import Graph, example_arrays, export_onnx
+)
+from depth_completion_ros.networks.export import Graph, example_arrays, export_onnx
 
 HEIGHT, WIDTH = 5, 8
 STEPS = (1, 2, 4)
