@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from depth_completion_ros.cli import main as cli
+from depth_completion_ros.datasets.calibration import read_calibration
 from depth_completion_ros.settings import PlayerSettings, Settings
 from depth_completion_ros.settings_text import settings_table
 
@@ -58,6 +60,38 @@ def test_every_topic_the_node_publishes_is_in_the_table():
 
     for topic in (*ALWAYS, *WHEN_HEARD):
         assert f"| `{topic}` |" in README
+
+
+def test_the_calibration_example_reads_back_as_what_it_says(tmp_path):
+    (example,) = _code_blocks("yaml")
+    (tmp_path / "my_calibration.yaml").write_text(example)
+    T = read_calibration(tmp_path / "my_calibration.yaml").T_camera_lidar
+    ahead_of_the_lidar = T @ [10, 0, 0, 1]
+    assert ahead_of_the_lidar == pytest.approx([0.05, -0.12, 9.92, 1])
+    above_the_lidar = T @ [10, 0, 1, 1]
+    assert above_the_lidar == pytest.approx([0.05, -1.12, 9.92, 1])
+
+
+def test_every_launch_argument_exists():
+    tree = ast.parse((ROOT / "launch" / "bringup.launch.py").read_text(encoding="utf-8"))
+    (arguments,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "ARGUMENTS"
+    )
+    declared = {entry.elts[0].value for entry in arguments.elts}
+    blocks = [block for block in _code_blocks("bash") if "ros2 launch" in block]
+    named = set(re.findall(r"\b([a-z_]+):=", " ".join(blocks)))
+    assert len(named) >= 4
+    assert named <= declared, named - declared
+
+
+def test_every_drop_reason_has_a_row():
+    pytest.importorskip("rclpy", reason="rclpy is not installed")
+    from depth_completion_ros.node.statistics import DROP_REASONS
+
+    for reason in DROP_REASONS:
+        assert f"| `{reason}` |" in README
 
 
 def test_the_three_lines_of_python_work(tmp_path, monkeypatch, rendered_drive):

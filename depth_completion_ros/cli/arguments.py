@@ -228,6 +228,19 @@ def whole_number(low: int) -> Callable[[str], int]:
     return parse
 
 
+def number_from(low: float) -> Callable[[str], float]:
+    """Make an argument type for finite numbers from `low` on."""
+
+    def parse(text: str) -> float:
+        value = _number(text)
+        if not low <= value < float("inf"):
+            msg = f"found {text!r}, expected a number from {low:g} on"
+            raise argparse.ArgumentTypeError(msg)
+        return value
+
+    return parse
+
+
 def _add_flags(group: Any, settings: Any, prefix: str) -> None:
     for name, field, value in flatten(settings, prefix):
         kind = type(value)

@@ -6,7 +6,6 @@ Not here: the writers (`datasets/`).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from .arguments import (
     source_options,
 )
 from .output import one_line, print_failures, print_json
+from .progress import ProgressCounter
 
 if TYPE_CHECKING:
     from ..data import Float32Array, Frame
@@ -133,7 +133,7 @@ def _render(source: str, out: Path) -> dict[str, Any]:
     from ..datasets.synthetic import read_recipe, render_drive
 
     recipe = read_recipe(source)
-    with _Counter(recipe.frames, "render") as counter:
+    with ProgressCounter("render") as counter:
         drive = render_drive(recipe, out, progress=counter.show)
     before = recipe.frames if counter.done == 0 else 0
     return {
@@ -152,7 +152,7 @@ def _write_bag(args: argparse.Namespace, out: Path, storage: str) -> dict[str, A
     failed: dict[str, str] = {}
     with (
         open_source(args.source, **source_options(args)) as dataset,
-        _Counter(len(dataset), "convert") as counter,
+        ProgressCounter("convert") as counter,
     ):
 
         def note(index: int, error: Exception | None) -> None:
@@ -223,26 +223,3 @@ def _write_one(
             max_depth=settings.max_depth,
         )
     write_frame(out, frame, sparse_depth=sparse, ground_truth=truth)
-
-
-class _Counter:
-    """Turn a writer's reports of its progress into the bar or lines that all commands show."""
-
-    def __init__(self, total: int, what: str) -> None:
-        from .progress import show_progress
-
-        self.done = 0
-        self._shown = show_progress(self._count(total), total, what)
-
-    def show(self, done: int, _total: int) -> None:
-        while self.done < done and next(self._shown, None) is not None:
-            self.done += 1
-
-    def _count(self, total: int) -> Iterator[int]:
-        yield from range(1, total + 1)
-
-    def __enter__(self) -> _Counter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        next(self._shown, None)

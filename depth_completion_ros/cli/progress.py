@@ -58,3 +58,36 @@ def _with_lines(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         if now - last >= _LINE_PERIOD:
             print(f"{what}: {done}/{total} frames, {now - start:.0f} s", file=sys.stderr)
             last = now
+
+
+class ProgressCounter:
+    """Turn reports of progress into the bar or lines that all commands show.
+
+    Attributes:
+        done: frames reported so far.
+    """
+
+    def __init__(self, what: str) -> None:
+        """Show nothing yet.
+
+        Args:
+            what: is done with the frames, in front of the numbers.
+        """
+        self._what = what
+        self.done = 0
+        self._shown: Iterator[int] = iter(())
+
+    def show(self, done: int, total: int) -> None:
+        """Take a report: frames done, and frames in all."""
+        if self.done == 0:
+            self._shown = show_progress(range(1, total + 1), total, self._what)
+        while self.done < done and next(self._shown, None) is not None:
+            self.done += 1
+
+    def __enter__(self) -> ProgressCounter:
+        """Start."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the bar."""
+        next(self._shown, None)

@@ -5,7 +5,7 @@ Not here: the formats themselves, one file each beside this one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..errors import InputError
@@ -27,6 +27,7 @@ def open_source(
     calibration: str | Path | Calibration | None = None,
     topics: Mapping[str, str] | None = None,
     projection_model: str = "rectified",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """Open whatever lies at a path as a sequence of frames.
 
@@ -37,6 +38,7 @@ def open_source(
         topics: topics of a bag by role (`image`, `camera_info`, `points`), where the choice made
             by type and name is not the wanted one.
         projection_model: `rectified` or `raw`, how the camera_info of a bag is read.
+        progress: called with frames done and frames in all while a recipe is rendered.
 
     Returns:
         The frames; they are read when asked for.
@@ -56,6 +58,10 @@ def open_source(
             calibration, camera=camera, projection_model=projection_model
         )
     try:
+        if _is_recipe(path):
+            from .synthetic import open_recipe
+
+            return open_recipe(path, camera=camera, progress=progress)
         return _open(path, camera, calibration, topics, projection_model)
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror or error})"
@@ -69,10 +75,6 @@ def _open(
     topics: Mapping[str, str] | None,
     projection_model: str,
 ) -> Dataset:
-    if _is_recipe(path):
-        from .synthetic import open_recipe
-
-        return open_recipe(path, camera=camera)
     from . import nyuv2, rosbag2
     from .bag_storage import is_bag
 

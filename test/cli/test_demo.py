@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depth_completion_ros.cli.demo import Recording, summarise
+from depth_completion_ros.cli.demo_report import Recording, summarise
 from depth_completion_ros.cli.main import main
 
 
