@@ -125,7 +125,7 @@ class Completer(ABC):
         K = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]], np.float64)
         self.complete(Frame(image, PinholeCamera(width, height, K), sparse_depth=sparse))
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most completers have nothing to give back
         """Give back what was opened; the completer is of no use afterwards."""
 
     def __enter__(self) -> Completer:

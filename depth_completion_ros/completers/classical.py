@@ -1,41 +1,54 @@
 """`fill`: depth completion without weights, from the measurements' own geometry.
 
-Not here: networks. Look next at `base.py` for the steps every completer shares.
+Not here: networks (`learned.py`). Look next at `base.py` for the steps every completer shares, at
+`fill.py` for the depth and at `fill_confidence.py` for how far to trust it.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import cv2
 import numpy as np
 
 from ..data import Float32Array, Frame
+from ..settings import ProjectionSettings
 from .base import Completer, Estimate
-from .ip_basic import fill_ip_basic
+from .fill import Filled, fill_depth
+from .fill_confidence import estimate_confidence
 
 
 class FillCompleter(Completer):
-    """Complete depth by nearest-first morphology; needs no weights and no GPU."""
+    """Complete depth by nearest-first morphology and planes; needs no weights and no GPU."""
 
     name = "fill"
     backend = "opencv"
     device = "cpu"
 
+    def __init__(self, settings: ProjectionSettings | None = None) -> None:
+        """Keep the settings; None takes the defaults."""
+        super().__init__(settings)
+        _keep_freed_memory()
+
     def prepare(self, frame: Frame, sparse: Float32Array) -> Float32Array:
         """Take the measurements; the image is not used."""
         return sparse
 
-    def infer(self, inputs: Float32Array) -> Float32Array:
-        """Fill the holes."""
-        return fill_ip_basic(inputs)
+    def infer(self, inputs: Float32Array) -> Filled | None:
+        """Fill the holes; None without any measurement."""
+        return fill_depth(inputs)
 
-    def refine(self, output: Float32Array, inputs: Float32Array) -> Any:
-        """Let the confidence fall with the distance to the nearest measurement."""
-        distance = cv2.distanceTransform((inputs == 0).astype(np.uint8), cv2.DIST_L2, 5)
-        known = output > 0
-        below_top = np.logical_or.accumulate(inputs > 0, axis=0)
-        confidence = np.where(below_top, 1 / (1 + 0.05 * distance), 0.1).astype(np.float32)
-        confidence = np.where(known, confidence, np.float32(0))
-        sigma = np.where(known, 0.02 * output * (1 + distance), np.float32(np.inf))
-        return Estimate(output, sigma.astype(np.float32), confidence)
+    def refine(self, output: Filled | None, inputs: Float32Array) -> Estimate:
+        """Add sigma and confidence; without a measurement there is no estimate anywhere."""
+        if output is None:
+            nothing = np.zeros_like(inputs)
+            return Estimate(nothing, np.full_like(inputs, np.inf), nothing.copy())
+        confidence, sigma = estimate_confidence(output)
+        return Estimate(output.depth, sigma, confidence)
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what a frame frees for the next one.
+
+    glibc gives large blocks back to the kernel, and the next frame pays for every page anew: up to
+    half of the time of a fill. Freeing a block just below its limit of 32 MiB raises the size from
+    which on it does so. Elsewhere this does nothing.
+    """
+    np.empty(31 << 20, np.uint8)

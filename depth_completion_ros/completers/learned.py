@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -114,8 +114,8 @@ class LearnedCompleter(Completer):
 
     def _prefill(self, sparse: Float32Array) -> Float32Array:
         if self.model.outputs == GUIDANCE:
-            filled: Any = self._fill.infer(sparse)
-            return np.zeros_like(sparse) if filled is None else getattr(filled, "depth", filled)
+            filled = fill_depth(sparse)
+            return np.zeros_like(sparse) if filled is None else filled.depth
         if self._published_prefill is None:
             from ..backends.torch_ import published_prefill
 

@@ -278,7 +278,7 @@ def _decoded(data: UInt8Array, name: str) -> NDArray[Any]:
     import cv2
 
     try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        pixels: NDArray[Any] | None = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         pixels = None
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
