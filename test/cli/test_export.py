@@ -37,6 +37,14 @@ def test_redc_lite_is_written_checked_and_runs(run, tmp_path, weights):
     assert {p.name for p in tmp_path.iterdir()} == {"out.onnx", "weights.safetensors"}
 
 
+def test_an_int8_graph_takes_its_ranges_from_frames(run, tmp_path, weights, source):
+    out = tmp_path / "out.int8.onnx"
+    arguments = ("export", "redc_lite", out, "--weights", weights, "--precision", "int8")
+    assert "expected an .onnx file to write and --frames" in run(*arguments).refused()
+    assert run(*arguments, "--frames", source, "--json").json["precision"] == "int8"
+    assert run("complete", source, tmp_path / "depth", "--weights", out).status == 0
+
+
 def test_a_published_checkpoint_becomes_a_graph_for_one_size_or_a_model_file(run, tmp_path):
     network = build_network("lrru", size="mini")
     checkpoint, onnx = tmp_path / "LRRU_Mini.pt", tmp_path / "lrru.onnx"
