@@ -25,6 +25,7 @@ import numpy as np
 from ..errors import BackendError, ModelFileError
 from ..networks.model_file import ModelDescription
 from .base import Backend
+from .torch_ import has_nvidia_device, require_torch
 
 _log = logging.getLogger(__name__)
 
@@ -327,84 +328,127 @@ def check_values(
 
 
 class TensorRTBackend(Backend):
-    """Run an engine on a CUDA device; its buffers are torch tensors."""
+    """Run an exported network on a CUDA device, with one engine for each size it meets."""
 
     name = "tensorrt"
 
-    def __init__(self, path: Path, *, device: str = "auto") -> None:
-        """Open an engine and compare it with the network it was built from.
+    def __init__(
+        self,
+        path: Path,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        folder: Path | None = None,
+        reference: Callable[[Arrays], Arrays] | None = None,
+    ) -> None:
+        """Open a network; its engines are opened, or built, when the first frame of a size comes.
 
         Args:
-            path: of an engine, from `cached_engine`.
+            path: `.onnx` of our export, or an `.engine`, which is opened at once.
             device: `auto`, `cuda` or `cuda:N`.
+            precision: `auto`, or what the file was made with.
+            folder: the cache; None takes the user's.
+            reference: runs the network, to compare a new engine with whenever it is opened.
 
         Raises:
             ModelFileError: the file is damaged or none of ours.
-            BackendError: there is no runtime or GPU for it, or its output is wrong.
+            BackendError: there is no runtime or GPU for it, or an engine's output is wrong.
         """
-        file = EngineFile.read(path)
-        self.model = ModelDescription.from_metadata(path, file.metadata)
-        self.model = dataclasses.replace(self.model, size=file.key.size)
-        self.precision = file.key.precision
         runtime = find_runtime()
-        if runtime.name != file.key.runtime:
-            msg = f"{path}: built by {file.key.runtime}, found {runtime.name}; build it again"
-            raise BackendError(msg)
-        log = _new_log(runtime.module)
-        self._runtime = runtime.module.Runtime(log)
-        reason = why_not_runnable(runtime, file.engine)
-        if reason:
-            msg = f"{path}: cannot run here ({reason}); use another backend"
-            raise BackendError(msg)
-        import torch
-
-        self._torch = torch
+        file = EngineFile.read(path) if path.suffix == ".engine" else None
+        if file is not None:
+            _check_runnable(path, file, runtime)
         self._device = cuda_device(device)
         self.device = str(self._device)
-        with torch.cuda.device(self._device):
-            self._engine = self._runtime.deserialize_cuda_engine(file.engine)
+        self._path, self._runtime, self._reference = path, runtime, reference
+        self._folder = folder or default_folder()
+        self._engines: dict[tuple[int, int], Engine] = {}
+        metadata = file.metadata if file else _onnx_metadata(path)
+        self.model = ModelDescription.from_metadata(path, metadata)
+        if file is not None:
+            self.model = dataclasses.replace(self.model, size=file.key.size)
+            self._engines[file.key.size] = Engine(path, self.model, self._device)
+        elif hasattr(runtime.module, "ComputeCapability"):
+            _capability(runtime, _torch_capability(self._device))
+        self.precision = metadata.get("precision", "fp32")
+        if precision not in ("auto", self.precision):
+            msg = f"precision: found {precision!r}, but {path} holds {self.precision}"
+            raise BackendError(msg)
+
+    def engine_for(self, height: int, width: int) -> Engine:
+        """Give the engine of a size in pixels; building one takes seconds to minutes."""
+        size = (height, width)
+        if size not in self._engines:
+            path = cached_engine(
+                self._path,
+                size,
+                _torch_capability(self._device),
+                self._folder,
+                self._reference,
+                self._runtime,
+            )
+            self._engines[size] = Engine(path, self.model, self._device)
+        return self._engines[size]
+
+    def close(self) -> None:
+        """Give back engines and buffers."""
+        self._engines.clear()
+
+    def _run(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        height, width = arrays["sparse"].shape[2:]
+        return self.engine_for(height, width).run(arrays)
+
+
+class Engine:
+    """Run one engine; its buffers are torch tensors, by the names of its arrays."""
+
+    def __init__(self, path: Path, model: ModelDescription, device: Any) -> None:
+        """Open an engine and compare it with the network it was built from.
+
+        Args:
+            path: from `cached_engine`.
+            model: of the network.
+            device: torch's, a CUDA device.
+
+        Raises:
+            ModelFileError: the file is damaged or none of ours.
+            BackendError: it cannot run here, or its output is wrong.
+        """
+        import torch
+
+        self._torch, self._device, self._model = torch, device, model
+        file, runtime = EngineFile.read(path), find_runtime()
+        _check_runnable(path, file, runtime)
+        log = _new_log(runtime.module)
+        with torch.cuda.device(device):
+            self._opener = runtime.module.Runtime(log)
+            self._engine = self._opener.deserialize_cuda_engine(file.engine)
             self._context = self._engine and self._engine.create_execution_context()
             if self._context is None:
                 msg = f"{path}: {runtime.name} cannot open it ({log.reason})"
                 raise BackendError(msg)
-            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             self.buffers = self._bind(runtime.module)
         if file.expected:
-            found = self.run(probe_arrays(self.model.inputs, *file.key.size))
-            check_values(path, self.precision, kept_values(found), file.expected)
+            found = self.run(probe_arrays(model.inputs, *file.key.size))
+            check_values(path, file.key.precision, kept_values(found), file.expected)
 
-    @classmethod
-    def open(
-        cls,
-        onnx: Path,
-        size: tuple[int, int],
-        *,
-        folder: Path,
-        device: str = "auto",
-        reference: Callable[[Arrays], Arrays] | None = None,
-    ) -> TensorRTBackend:
-        """Open an exported network, building its engine if the cache has none.
-
-        Args:
-            onnx, size, folder, reference: as for `cached_engine`.
-            device: as for the constructor.
-        """
-        runtime = find_runtime()
-        major, minor = _torch_capability(cuda_device(device))
-        path = cached_engine(onnx, size, f"{major}.{minor}", folder, reference, runtime)
-        return cls(path, device=device)
+    def run(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the engine on arrays of the host; see `Backend.run`."""
+        torch = self._torch
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+            for name in self._model.inputs:
+                self.buffers[name].copy_(torch.from_numpy(arrays[name]))
+            self.enqueue()
+            outputs = {name: self.buffers[name].float().cpu() for name in self._model.outputs}
+        return {name: output.numpy() for name, output in outputs.items()}
 
     def enqueue(self) -> None:
         """Run the engine on torch's current stream, from `buffers` to `buffers`."""
         stream = self._torch.cuda.current_stream(self._device)
         if not self._context.execute_async_v3(stream.cuda_stream):
-            msg = f"tensorrt: {self.model.network} failed on {self.device}"
+            msg = f"tensorrt: {self._model.network} failed on {self._device}"
             raise BackendError(msg)
-
-    def close(self) -> None:
-        """Give back engine and buffers."""
-        self.buffers = {}
-        self._context = self._engine = None
 
     def _bind(self, trt: Any) -> dict[str, Any]:
         """Allocate every input and output once; the addresses stay."""
@@ -423,14 +467,21 @@ class TensorRTBackend(Backend):
             self._context.set_tensor_address(name, buffers[name].data_ptr())
         return buffers
 
-    def _run(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        torch = self._torch
-        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
-            for name in self.model.inputs:
-                self.buffers[name].copy_(torch.from_numpy(arrays[name]))
-            self.enqueue()
-            outputs = {name: self.buffers[name].float().cpu() for name in self.model.outputs}
-        return {name: output.numpy() for name, output in outputs.items()}
+
+def default_folder() -> Path:
+    """Give the user's cache of engines, as the XDG base directories say."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "depth_completion" / "engines"
+
+
+def _check_runnable(path: Path, file: EngineFile, runtime: Runtime) -> None:
+    if runtime.name != file.key.runtime:
+        msg = f"{path}: built by {file.key.runtime}, found {runtime.name}; build it again"
+        raise BackendError(msg)
+    reason = why_not_runnable(runtime, file.engine)
+    if reason:
+        msg = f"{path}: cannot run here ({reason}); use another backend"
+        raise BackendError(msg)
 
 
 def why_not_runnable(runtime: Runtime, engine: bytes) -> str:
@@ -456,12 +507,16 @@ def cuda_device(device: str) -> Any:
     Raises:
         BackendError: it is no CUDA device, or torch sees none.
     """
-    import torch
-
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cuda") or (number and not number.isdecimal()):
         msg = f"device: found {device!r}, but TensorRT runs on cuda or cuda:N only"
         raise BackendError(msg)
+    if not has_nvidia_device():
+        msg = f"device: found {device!r}, but no NVIDIA device, which TensorRT needs"
+        raise BackendError(msg)
+    require_torch()
+    import torch
+
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(number or 0) >= count:
         msg = (
@@ -472,11 +527,11 @@ def cuda_device(device: str) -> Any:
     return torch.device("cuda", int(number or 0))
 
 
-def _torch_capability(device: Any) -> tuple[int, int]:
+def _torch_capability(device: Any) -> str:
     import torch
 
     major, minor = torch.cuda.get_device_capability(device)
-    return int(major), int(minor)
+    return f"{major}.{minor}"
 
 
 def _capability(runtime: Runtime, capability: str) -> Any:

@@ -170,6 +170,15 @@ def test_without_a_driver_an_engine_is_refused_with_the_reason(redc_lite, tmp_pa
 
 
 @needs_rtx
+def test_without_a_gpu_a_network_is_refused_before_anything_is_built(redc_lite, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(BackendError, match=r"^device: found 'auto', but .* TensorRT needs"):
+        TensorRTBackend(redc_lite[0], folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@needs_rtx
 def test_a_gpu_it_does_not_know_is_named(refinement):
     with pytest.raises(
         BackendError, match=r"capability 9\.0, expected one of 7\.5, 8\.0, .*torch"
@@ -261,7 +270,7 @@ def test_the_probe_reaches_every_input():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device to run an engine on")
 def test_an_engine_runs_and_gives_what_torch_gives(redc_lite, tmp_path):
     onnx, graph = redc_lite
-    backend = TensorRTBackend.open(onnx, SIZE, folder=tmp_path, reference=by_torch(graph))
+    backend = TensorRTBackend(onnx, folder=tmp_path, reference=by_torch(graph))
     arrays = probe_arrays(graph.inputs, *SIZE)
     found, expected = backend.run(arrays), by_torch(graph)(arrays)
     backend.close()
