@@ -5,7 +5,7 @@ Not here: what is in them (`rosbag2.py`).
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sqlite3
 import struct
 import textwrap
@@ -74,9 +74,21 @@ def _close_reader(reader: Any) -> None:
     reader.isopen = False
 
 
+def require_rosbags() -> None:
+    """Make sure that bags can be read and written at all.
+
+    Raises:
+        InputError: rosbags is missing, as it is where only apt has installed dependencies.
+    """
+    if importlib.util.find_spec("rosbags") is None:
+        msg = "bags: rosbags is not installed; run pip install 'rosbags<0.11'"
+        raise InputError(msg)
+
+
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Turn what the storage libraries raise about a damaged bag into one line."""
+    require_rosbags()
     from rosbags.highlevel import AnyReaderError
     from rosbags.rosbag1 import ReaderError as Reader1Error
     from rosbags.rosbag2 import ReaderError as Reader2Error

@@ -25,6 +25,7 @@ from ..messages.fields import build_message
 from ..messages.image import image_fields
 from ..messages.points import points_fields
 from ..messages.transforms import stamped_transform_fields
+from .bag_storage import require_rosbags
 from .bag_topics import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, POINT_CLOUD, TF_MESSAGE
 from .base import Dataset
 from .whole_file import unwritable
@@ -74,6 +75,7 @@ def write_bag(
     Raises:
         InputError: the source has no points, or the bag cannot be written; nothing is left behind.
     """
+    require_rosbags()
     path = Path(path)
     if storage not in STORAGES:
         msg = f"storage: found {storage!r}, expected one of {', '.join(STORAGES)}"

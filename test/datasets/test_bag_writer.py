@@ -155,3 +155,9 @@ def test_writing_warns_about_nothing(make_drive: MakeDrive, tmp_path: Path) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         write_bag(open_source(make_drive()), tmp_path / "bag")
+
+
+def test_without_rosbags_bags_are_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="rosbags is not installed; run pip install"):
+        write_bag(None, tmp_path / "bag")
