@@ -128,7 +128,7 @@ def _open_backend(wish: _Wish) -> tuple[Backend, str]:
 
 
 def _automatic_openers() -> Iterator[tuple[str, Callable[[_Wish], Backend]]]:
-    yield "tensorrt", _open_tensorrt
+    yield "tensorrt", _leave_tensorrt
     yield "torch on CUDA", _open_torch_on_cuda
     yield "onnxruntime", _open_onnxruntime
     yield "torch", _open_torch
@@ -164,7 +164,14 @@ def _open_torch_on_cuda(wish: _Wish) -> Backend:
 
 
 def _open_tensorrt(wish: _Wish) -> Backend:
-    msg = "there is no tensorrt backend in this version; expected onnxruntime or torch"
+    path = _weights_file(wish, "tensorrt", (".engine", ".onnx"))
+    from ..backends.tensorrt_ import TensorRTBackend
+
+    return TensorRTBackend(path, device=wish.device, precision=wish.precision)
+
+
+def _leave_tensorrt(wish: _Wish) -> Backend:
+    msg = "by itself, as nobody would wait while its engine is built; ask for it by name"
     raise _NotForThisFileError(msg)
 
 

@@ -125,7 +125,11 @@ def test_what_is_named_never_becomes_another(shipped, options, error, words):
             "found weights of redc_lite, expected those of redc",
         ),
         ({"backend": "torch"}, BackendError, r"but torch reads \.safetensors or \.pt"),
-        ({"backend": "tensorrt"}, BackendError, "there is no tensorrt backend in this version"),
+        (
+            {"backend": "tensorrt", "device": "cpu"},
+            BackendError,
+            "^tensorrt: not installed|^device: found 'cpu', but TensorRT runs on cuda",
+        ),
         ({"precision": "int8"}, BackendError, "precision: found 'int8', but .* holds fp32"),
         ({"device": "gpu"}, BackendError, "device: found 'gpu', expected auto, cpu, cuda or"),
     ],
