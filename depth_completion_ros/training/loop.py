@@ -23,6 +23,7 @@ from ..networks.checkpoint import load_published, open_network, save_network
 from ..networks.network import Backbone, DepthNetwork
 from ..networks.registry import build_network
 from ..settings import OcclusionFilterSettings, ProjectionSettings
+from ..share import find_share_file
 from .averaging import AveragedWeights
 from .checkpoint import has_state, read_state, write_state
 from .distillation import Teacher
@@ -512,6 +513,8 @@ def _start_network(choice: NetworkChoice, folder: Path) -> DepthNetwork:
     if not choice.start:
         return network
     path = folder / Path(choice.start).expanduser()
+    if not path.is_file():
+        path = find_share_file(choice.start)  # such as models/redc_lite.safetensors
     if path.suffix != ".safetensors":
         load_published(network, path)
         return network

@@ -26,7 +26,9 @@ class NetworkChoice(CheckedSettings):
 
     name: str = setting("redc_lite", help="Network by name.")
     start: str = setting(
-        "", help="Model file (.safetensors) or published checkpoint to start from; empty for none."
+        "",
+        help="Model file (.safetensors) or published checkpoint to start from, below --data or "
+        "as it comes with the package; empty for none.",
     )
     # Of the network's own settings class, which checks them.
     settings: dict[str, Any] = field(default_factory=dict)

@@ -121,6 +121,35 @@ def test_what_cannot_be_trained_is_refused_in_one_line(source, tmp_path, run, ch
         assert done.status == 0
 
 
+@pytest.mark.dataset
+@pytest.mark.slow
+def test_a_drive_becomes_truth_and_truth_a_model(kitti, tmp_path, run):
+    bag, truth = tmp_path / "bag", tmp_path / "truth"
+    drive = kitti / "drive_0009"
+    assert run("convert", drive, bag).status == 0
+    assert run("groundtruth", bag, truth, "--frames", "--window", "1").status == 0
+    start = tmp_path / "start.yaml"
+    write_recipe(start, truth, data={"sources": [{"path": str(truth)}]}, selection={}, steps=1)
+    assert run("train", start, "--out", tmp_path / "start").status == 0
+    changes = (
+        f"network.start={tmp_path / 'start' / 'redc_lite.safetensors'}",
+        "stages.0.steps=3",
+        "run.batch=1",
+        "augmentation.crop=[64, 128]",
+        "selection.frames=1",
+    )
+    tuned = tmp_path / "tuned"
+    flags = [word for change in changes for word in ("--set", change)]
+    done = run("train", "finetune", "--data", tmp_path, "--out", tuned, "--json", *flags)
+    assert done.status == 0, done.err
+    model = Path(done.json["model"])
+    before, after = weights_of(tmp_path / "start"), weights_of(tuned)
+    assert any(not np.array_equal(before[name], after[name]) for name in before)
+    with open_completer("redc_lite", backend="torch", device="cpu", weights=str(model)) as c:
+        dense = c.complete(open_source(bag)[7])
+    assert (dense.depth > 0).mean() > 0.5
+
+
 def test_the_log_has_a_line_with_the_score(source, tmp_path, run):
     recipe = write_recipe(tmp_path / "tiny.yaml", source, steps=3)
     assert run("train", recipe, "--out", tmp_path / "out", "--set", "run.log_every=2").status == 0

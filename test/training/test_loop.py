@@ -261,3 +261,18 @@ def test_half_precision_trains(folder, tmp_path):
         folder, tmp_path / "out", run={"batch": 2, "device": "cpu", "precision": "bf16"}
     )
     assert all(np.isfinite(losses))
+
+
+def test_tensorboard_gets_loss_and_scores(folder, tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    groups = {
+        "data": {"sources": [{"path": str(folder), "include": ["a_*"]}]},
+        "selection": {"sources": [{"path": str(folder), "include": ["b_*"]}]},
+        "run": {"batch": 2, "device": "cpu", "log_every": 1},
+    }
+    _, losses = trained(folder, tmp_path / "out", **groups)
+    events = EventAccumulator(str(tmp_path / "out" / "tensorboard")).Reload()
+    assert [e.value for e in events.Scalars("loss")] == pytest.approx(losses)
+    assert len(events.Scalars("rmse_mm/frames")) == 1
