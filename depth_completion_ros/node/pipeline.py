@@ -66,7 +66,6 @@ class CameraKeeper:
         """
         self._settings = settings
         self._fallback = fallback
-        self._message: Any = None
         self._key: Any = None
         self._camera: PinholeCamera | None = None
         self.problem = ""
@@ -171,6 +170,7 @@ class Pipeline:
         self._said: set[str] = set()
         self._T_camera_lidar: Float64Array | None = None
         self._camera: PinholeCamera | None = None
+        self._has_fallen_back = False
 
     def complete(self, image_msg: Any, points_msg: Any) -> Completion:
         """Complete one pair.
@@ -223,12 +223,15 @@ class Pipeline:
         return cloud
 
     def _camera_for(self, image: UInt8Array, image_msg: Any) -> PinholeCamera:
-        deadline = time.monotonic() + _CAMERA_WAIT_SECONDS
+        # Waiting once tells that no camera_info comes; later frames must not wait for it again.
+        patience = 0.0 if self._has_fallen_back else _CAMERA_WAIT_SECONDS
+        deadline = time.monotonic() + patience
         while (camera := self._cameras.camera) is None and not self._cameras.problem:
             if time.monotonic() >= deadline or self._give_up():
                 break
             time.sleep(_POLL_SECONDS)
         if camera is None and (camera := self._cameras.fallback) is not None:
+            self._has_fallen_back = True
             self._say_once(
                 "warning",
                 f"no camera_info arrives; taking the camera of the {self._extrinsics.origin}",

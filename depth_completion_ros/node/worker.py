@@ -64,11 +64,6 @@ class Worker:
         """Tell the running job that it should come to an end."""
         return self._is_stopped
 
-    def wait(self, seconds: float) -> None:
-        """Let the running job sleep; ends early when the worker is stopped."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._is_stopped, timeout=seconds)
-
     def drain(self, timeout: float) -> bool:
         """Wait until nothing runs or waits.
 

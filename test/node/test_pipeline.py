@@ -126,6 +126,17 @@ def test_the_calibration_files_camera_stands_in_and_that_is_said_once():
     ]
 
 
+def test_only_the_first_frame_waits_for_a_camera_info_that_the_file_stands_in_for(monkeypatch):
+    bench = Bench(fallback=CAMERA)
+    monkeypatch.setattr(bench.pipeline, "_give_up", lambda: False)
+    assert bench.pipeline.complete(image(), cloud()).seconds["calibrate"] >= 0.5
+    assert bench.pipeline.complete(image(), cloud()).seconds["calibrate"] < 0.05
+    # One that comes late is taken all the same.
+    K = np.array([[40, 0, 47.5], [0, 40, 31.5], [0, 0, 1]], np.float64)
+    bench.cameras.update(camera_info(PinholeCamera(96, 64, K, frame_id="eye")))
+    assert bench.pipeline.complete(image(), cloud()).camera.K[0, 0] == 40
+
+
 def test_a_changed_camera_info_is_noticed_and_said(bench):
     bench.pipeline.complete(image(), cloud())
     before = bench.cameras.changes
