@@ -11,6 +11,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from ..messages.synchroniser import SyncCounts
 from .statistics import Statistics
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -50,14 +51,26 @@ def diagnostic_array(stamp: Any, node_name: str, statuses: list[Status]) -> Diag
     return message
 
 
-def flow_status(statistics: Statistics) -> Status:
-    """Tell what came, what matched and what went out."""
+def flow_status(statistics: Statistics, sync: SyncCounts | None = None) -> Status:
+    """Tell what came, what matched and what went out.
+
+    Args:
+        statistics: what was counted.
+        sync: of the synchroniser, for how far apart the stamps are; None while there is none.
+    """
     counts = statistics.counts()
     names = ["received.image", "received.points", "received.camera_info", "matched", "published"]
     names += sorted(set(counts) - set(names))
     values: dict[str, Any] = {name: counts.get(name, 0) for name in names}
     for name in ("received.image", "received.points", "published"):
         values[f"{name}.hz"] = f"{statistics.rate(name):.1f}"
+    if sync is not None:
+        offsets = {"median": sync.median_offset, "nearest": sync.nearest_offset}
+        values |= {
+            f"{name}_offset_ms": f"{seconds * 1e3:.1f}"
+            for name, seconds in offsets.items()
+            if seconds is not None
+        }
     message = (
         f"{values['published']} published, {values['published.hz']} Hz; images "
         f"{values['received.image.hz']} Hz, clouds {values['received.points.hz']} Hz"
@@ -127,10 +140,16 @@ def explain_silence(views: list[TopicView], watchdog: float) -> str | None:
         One line, or None if no input is silent. An input that was never heard is only named
         until the watchdog's time is over.
     """
-    silent = [view for view in views if not view.has_come or view.silent_for > watchdog]
+    silent = [view for view in views if _is_silent(view, watchdog)]
     if not silent:
         return None
     return "waiting for " + "; ".join(_describe_silence(view, watchdog) for view in silent)
+
+
+def _is_silent(view: TopicView, watchdog: float) -> bool:
+    if view.role == "camera_info" and view.has_come:
+        return False  # It is kept; a driver that sends it once has sent all there is.
+    return not view.has_come or view.silent_for > watchdog
 
 
 def _describe_silence(view: TopicView, watchdog: float) -> str:

@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
+from depth_completion_ros.messages.synchroniser import Synchroniser
 from depth_completion_ros.node.diagnostics import (
     OK,
     WARN,
@@ -14,6 +15,7 @@ from depth_completion_ros.node.diagnostics import (
     latency_status,
 )
 from depth_completion_ros.node.statistics import Statistics
+from depth_completion_ros.settings import SyncSettings
 
 pytestmark = pytest.mark.ros
 
@@ -40,6 +42,27 @@ def test_a_silent_publisher_is_named():
     )
     assert "silent for 9 s, published by velodyne (best_effort)" in line
     assert "DDS profile" in line
+
+
+def test_a_camera_info_that_came_once_is_no_silence_but_one_that_never_came_is():
+    cached = TopicView("camera_info", "/cam/camera_info", (), silent_for=60.0, has_come=True)
+    assert explain_silence([cached], 3.0) is None
+    missing = TopicView("camera_info", "/cam/camera_info", (), silent_for=60.0, has_come=False)
+    assert "camera_info on /cam/camera_info (silent for 60 s" in explain_silence([missing], 3.0)
+
+
+def test_the_flow_tells_how_far_apart_the_stamps_are_once_it_is_known():
+    synchroniser = Synchroniser(SyncSettings(slop=0.02))
+    offsets = {"median_offset_ms", "nearest_offset_ms"}
+    assert not offsets & set(flow_status(Statistics(), synchroniser.counts()).values)
+    synchroniser.add_image(1_000_000_000, "image")
+    synchroniser.add_points(1_300_000_000, "cloud")
+    apart = flow_status(Statistics(), synchroniser.counts()).values
+    assert apart["nearest_offset_ms"] == "300.0"
+    assert "median_offset_ms" not in apart
+    synchroniser.add_image(1_295_000_000, "image")
+    synchroniser.flush()
+    assert flow_status(Statistics(), synchroniser.counts()).values["median_offset_ms"] == "5.0"
 
 
 def test_the_three_reports_tell_what_was_counted():
