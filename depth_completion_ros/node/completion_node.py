@@ -10,6 +10,8 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -52,6 +54,8 @@ class CompletionNode(LifecycleNode):
         self._problem = ""
         self._said_state = ""
         self._said_drops: dict[str, float] = {}
+        self._said_defects: set[str] = set()
+        self._active_since = 0.0
         self._statistics = Statistics()
         self._tunables = NodeParameters(
             self, Settings(), is_fixed=lambda: _FIXED if self._session else None
@@ -107,6 +111,8 @@ class CompletionNode(LifecycleNode):
             # rclpy swallows it and asks on_error, which has to know.
             self._problem = " ".join(f"cannot activate: {error}".split())
             raise
+        self._said_state = ""
+        self._active_since = time.monotonic()
         self._is_active = True
         topics = ", ".join(f"{role} {name}" for role, name in self._session.topics().items())
         self.get_logger().info(f"ready: listening to {topics}")
@@ -169,10 +175,20 @@ class CompletionNode(LifecycleNode):
             if not self.context.ok():
                 return
             if session is not None and self._is_active:
-                session.poll()
+                self._survive(session.poll)
             if time.monotonic() >= due:
                 due += _DIAGNOSTICS_SECONDS
-                self._report(session)
+                self._survive(partial(self._report, session))
+
+    def _survive(self, step: Callable[[], None]) -> None:
+        """Take a step of the monitor; what goes wrong is said once and silences nothing else."""
+        try:
+            step()
+        except Exception as error:
+            line = " ".join(f"monitor: {type(error).__name__}: {error}".split())
+            if self.context.ok() and line not in self._said_defects:
+                self._said_defects.add(line)
+                self.get_logger().error(line)
 
     def _report(self, session: Session | None) -> None:
         state = self._state(session)
@@ -182,7 +198,7 @@ class CompletionNode(LifecycleNode):
         last = {} if session is None else session.last_drops
         statuses = [
             state,
-            flow_status(self._statistics),
+            flow_status(self._statistics, None if session is None else session.sync_counts()),
             drop_status(drops, dict(last)),
             latency_status(self._statistics),
         ]
@@ -190,15 +206,26 @@ class CompletionNode(LifecycleNode):
         self._diagnostics.publish(diagnostic_array(now, self.get_name(), statuses))
 
     def _say_state(self, state: Status) -> None:
-        """Log what the node waits for, once per change; ages in it are no change."""
+        """Log what the node waits for, once per change; ages in it are no change.
+
+        Right after the start everything is waited for, which is no news until the watchdog's time
+        is over; nor is a first frame that is still in work.
+        """
         key = _AGE.sub("", state.message)
-        if key == self._said_state:
+        is_ok = state.level == OK
+        if key == self._said_state or (self._is_starting and not is_ok):
             return
-        was_waiting, self._said_state = self._said_state, key
-        if state.level != OK:
+        if not is_ok:
             self.get_logger().warning(state.message)
-        elif was_waiting:
+        elif self._statistics.rate("published") > 0:
             self.get_logger().info("depth is published")
+        else:
+            return
+        self._said_state = key
+
+    @property
+    def _is_starting(self) -> bool:
+        return time.monotonic() - self._active_since < self._tunables.settings.sync.watchdog
 
     def _state(self, session: Session | None) -> Status:
         if session is None:
@@ -231,8 +258,12 @@ class CompletionNode(LifecycleNode):
         unmatched = inputs.synchroniser.explain()
         if unmatched is not None:
             return unmatched
-        if session.last_drops:
-            reason, line = list(session.last_drops.items())[-1]
+        drops = list(session.last_drops.items())
+        if self._is_starting:
+            # The first frame may take long, and others come meanwhile.
+            drops = [drop for drop in drops if drop[0] != "superseded"]
+        if drops:
+            reason, line = drops[-1]
             return f"every pair is dropped, {reason}: {line}"
         return None
 

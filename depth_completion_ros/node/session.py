@@ -24,7 +24,7 @@ from ..completers import Completer, open_completer
 from ..data import Float64Array, PinholeCamera, checked_transform
 from ..errors import CalibrationError
 from ..messages.headers import stamp_ns
-from ..messages.synchroniser import Pair
+from ..messages.synchroniser import Pair, SyncCounts
 from ..messages.transforms import read_pose
 from ..settings import Settings
 from .diagnostics import TopicView
@@ -214,23 +214,31 @@ class Session:
 
     def poll(self) -> None:
         """Do what is due without a message: pairs that waited, time that jumped."""
-        if self.inputs is None:
+        inputs = self.inputs  # Taken once: another thread may deactivate at any time.
+        if inputs is None:
             return
-        self.inputs.poll()
-        jumps = self.inputs.synchroniser.counts().time_jumps
+        inputs.poll()
+        jumps = inputs.synchroniser.counts().time_jumps
         if jumps != self._time_jumps:
             self._time_jumps = jumps
-            if self._tf is not None:
-                self._tf.clear()
+            tf = self._tf
+            if tf is not None:
+                tf.clear()
             self._say("warning", "stamps run backwards (does a bag loop?); starting afresh")
 
     def drops(self) -> dict[str, int]:
         """Give all drops by reason, those of the synchroniser included."""
+        inputs = self.inputs
         drops = self._statistics.drops()
-        if self.inputs is not None:
-            for reason, count in self.inputs.synchroniser.counts().drops.items():
+        if inputs is not None:
+            for reason, count in inputs.synchroniser.counts().drops.items():
                 drops[reason] += count
         return drops
+
+    def sync_counts(self) -> SyncCounts | None:
+        """Give the synchroniser's counts, None while it is not active."""
+        inputs = self.inputs
+        return None if inputs is None else inputs.synchroniser.counts()
 
     def deactivate(self) -> None:
         """Unsubscribe, finish what is in work, stop the worker."""

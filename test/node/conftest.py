@@ -87,9 +87,12 @@ def domain(monkeypatch) -> int:
 class RunningNode:
     """A node of this package as a process of its own."""
 
-    def __init__(self, module: str, arguments: list[str], log: Path, **popen) -> None:
+    def __init__(
+        self, module: str, arguments: list[str], log: Path, script: str = "", **popen
+    ) -> None:
         self.log = log
-        command = [sys.executable, "-m", f"depth_completion_ros.node.{module}", "--ros-args"]
+        run = ["-c", script] if script else ["-m", f"depth_completion_ros.node.{module}"]
+        command = [sys.executable, *run, "--ros-args"]
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
         with log.open("wb") as sink:

@@ -78,6 +78,16 @@ class Sensors:
         self.image.publish(self.image_message(stamp))
 
 
+_LOOKING_AHEAD = "[0., -1., 0., 0., 0., 0., -1., 0., 1., 0., 0., 0., 0., 0., 0., 1.]"
+# The node as it is, but for one of its parts.
+_BREAK_MONITOR = """
+import sys
+from depth_completion_ros.node import completion_node
+def poll(session):
+    raise RuntimeError("polling broke")
+completion_node.Session.poll = poll
+sys.exit(completion_node.main())
+"""
 REMAPS = ("-r", "image:=/cam/image_raw", "-r", "points:=/lidar")
 
 
@@ -304,6 +314,52 @@ def test_a_silent_topic_is_named_with_its_publishers(
 
     wait_until(is_explained, "explanation")
     assert "no publisher" in diagnostics.state
+    assert node.stop() == 0
+
+
+def test_the_log_is_quiet_about_what_is_awaited_right_after_the_start(
+    start, sensors, calibration_file, wait_until
+):
+    node = start(
+        "completion_node",
+        *REMAPS,
+        "-p",
+        f"calibration.file:={calibration_file}",
+        "-p",
+        "sync.watchdog:=4.0",
+    )
+    node.wait_for_line("ready: listening to")
+    time.sleep(2.5)
+    assert "waiting for" not in node.text
+    sensors.wait_for_node()
+    stamp = 1_000_000_000
+
+    def is_published() -> bool:
+        nonlocal stamp
+        stamp += 100_000_000
+        sensors.send(stamp)
+        return "depth is published" in node.text
+
+    wait_until(is_published, "depth")
+    # Now nothing is sent, which is worth a warning.
+    assert "waiting for image on /cam/image_raw" in node.wait_for_line("waiting for image")
+    assert "every pair is dropped" not in node.text
+    assert node.stop() == 0
+
+
+def test_a_defect_in_the_monitor_is_said_once_and_the_diagnostics_go_on(
+    start, listener, wait_until
+):
+    diagnostics = listener.diagnostics()
+    node = start(
+        "completion_node",
+        *("-p", "calibration.T_camera_lidar:=" + _LOOKING_AHEAD),
+        script=_BREAK_MONITOR,
+    )
+    node.wait_for_line("monitor: RuntimeError: polling broke")
+    count = len(diagnostics.messages)
+    wait_until(lambda: len(diagnostics.messages) >= count + 2, "further diagnostics")
+    assert node.text.count("polling broke") == 1
     assert node.stop() == 0
 
 
