@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from ..data import Float32Array, Frame
-from ..settings import ProjectionSettings
 from .base import Completer, Estimate
 from .fill import Filled, fill_depth
 from .fill_confidence import estimate_confidence
@@ -21,11 +20,6 @@ class FillCompleter(Completer):
     name = "fill"
     backend = "opencv"
     device = "cpu"
-
-    def __init__(self, settings: ProjectionSettings | None = None) -> None:
-        """Keep the settings; None takes the defaults."""
-        super().__init__(settings)
-        _keep_freed_memory()
 
     def prepare(self, frame: Frame, sparse: Float32Array) -> Float32Array:
         """Take the measurements; the image is not used."""
@@ -42,13 +36,3 @@ class FillCompleter(Completer):
             return Estimate(nothing, np.full_like(inputs, np.inf), nothing.copy())
         confidence, sigma = estimate_confidence(output)
         return Estimate(output.depth, sigma, confidence)
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep what a frame frees for the next one.
-
-    glibc gives large blocks back to the kernel, and the next frame pays for every page anew: up to
-    half of the time of a fill. Freeing a block just below its limit of 32 MiB raises the size from
-    which on it does so. Elsewhere this does nothing.
-    """
-    np.empty(31 << 20, np.uint8)

@@ -134,7 +134,7 @@ def fill_depth(sparse: Float32Array) -> Filled | None:
     Returns:
         A map without holes, or None if there is no measurement at all.
     """
-    points = _find_points(sparse)
+    points = find_points(sparse)
     if points is None:
         return None
     points, weight = _prefer_near(points)
@@ -144,7 +144,8 @@ def fill_depth(sparse: Float32Array) -> Filled | None:
     return Filled(cv2.divide(1.0, inverse), points, planes, surface)
 
 
-def _find_points(sparse: Float32Array) -> Points | None:
+def find_points(sparse: Float32Array) -> Points | None:
+    """List the measurements of a map (H, W) in metres, 0 = none; None if there are none."""
     height, width = sparse.shape
     pixel = np.flatnonzero(sparse.ravel() > 0)
     if len(pixel) == 0:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Float32Array
-from .fill import Filled, Points, enlarge_grid, resize_grid
+from .fill import Filled, Points, enlarge_grid, find_points, resize_grid
 
 # Nothing can be checked outside the hull of the measurements or far from any: the contract's cap.
 UNCHECKED_CONFIDENCE = np.float32(0.2)
@@ -42,6 +42,8 @@ _SIGMA = (
 )  # fmt: skip
 
 _STEPS = 256
+# Size of the cells in which `cap_unchecked` decides, in pixels.
+_CAP_CELL = 2
 
 
 def estimate_confidence(filled: Filled) -> tuple[Float32Array, Float32Array]:
@@ -66,6 +68,28 @@ def estimate_confidence(filled: Filled) -> tuple[Float32Array, Float32Array]:
     confidence = enlarge_grid(confidence, cell, shape)
     sigma = cv2.LUT(index, _SIGMA_TABLE) * tolerance(np.reciprocal(filled.surface.inverse))
     return confidence, enlarge_grid(sigma, cell, shape)
+
+
+def cap_unchecked(confidence: Float32Array, sparse: Float32Array) -> Float32Array:
+    """Lower the confidence of others, too, where nothing can be checked.
+
+    Args:
+        confidence: (H, W) float32.
+        sparse: (H, W) metres, 0 = none.
+
+    Returns:
+        (H, W) float32, at most 0.2 where `estimate_confidence` gives that, too.
+    """
+    points = find_points(sparse)
+    if points is None:
+        return np.asarray(np.minimum(confidence, UNCHECKED_CONFIDENCE))
+    height, width = sparse.shape
+    cell = _CAP_CELL
+    unchecked = _is_unchecked(points, (-(-height // cell), -(-width // cell)), cell)
+    cap = np.where(unchecked, UNCHECKED_CONFIDENCE, np.float32(1)).astype(np.float32)
+    h, w = cap.shape
+    enlarged = cv2.resize(cap, (w * cell, h * cell), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(np.minimum(confidence, enlarged[:height, :width]))
 
 
 def tolerance(depth: Float32Array) -> Float32Array:

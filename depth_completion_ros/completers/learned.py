@@ -23,12 +23,10 @@ from ..networks.padding import Padding
 from ..settings import ProjectionSettings
 from .base import Completer, Estimate
 from .fill import fill_depth
+from .fill_confidence import cap_unchecked
 
 # Logarithms of allowed error over sigma that the 256 entries of the confidence table span.
 _LOG_RATIO_LIMIT = 4.0
-# Nothing can be checked above the highest beam or this far from any measurement.
-_UNCHECKED_CONFIDENCE = 0.2
-_FAR = 40.0  # pixels
 
 
 class Inputs(NamedTuple):
@@ -187,11 +185,7 @@ class LearnedCompleter(Completer):
             dtype=cv2.CV_8U,
         )
         confidence = np.asarray(cv2.LUT(code, self._confidence_table), np.float32)
-        measured = sparse > 0
-        distance = cv2.distanceTransform((~measured).astype(np.uint8), cv2.DIST_L2, 3)
-        unchecked = ~np.logical_or.accumulate(measured, axis=0) | (distance > _FAR)
-        limit = np.where(unchecked, np.float32(_UNCHECKED_CONFIDENCE), np.float32(1))
-        confidence = np.minimum(confidence, limit)
+        confidence = cap_unchecked(confidence, sparse)
         if not has_estimate.all():
             depth = np.where(has_estimate, depth, np.float32(0))
             sigma = np.where(has_estimate, sigma, np.float32(np.inf))
