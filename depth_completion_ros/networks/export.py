@@ -113,10 +113,17 @@ def export_onnx(
         with_pass: True writes the deformable pass into the graph, too, as a grid sampling.
 
     Raises:
-        InputError: the size is missing or no multiple of what the network needs.
+        InputError: the size is missing or no multiple of what the network needs, or the network
+            is steering, whose regression is no graph.
         ModelFileError: the exporter or the package `onnx` failed.
     """
     name = name_of(network)
+    if name == "steering":
+        msg = (
+            "network: found steering, whose kernel regression is no graph; expected another one, "
+            "or export its kernel_net and refiner with torch.onnx"
+        )
+        raise InputError(msg)
     is_any_size = size is None
     if size is None:
         if name not in _ANY_SIZE:

@@ -174,7 +174,7 @@ class RefinementUNet(nn.Module):
             logits = self.outc(features).float()
             mean, variance = self._moments(logits)
             return Residual(mean, fine, variance, logits)
-        rows = max(1, _STRIP_PIXELS // features.shape[3])
+        rows = max(1, _STRIP_PIXELS // int(features.shape[3]))
         strips = [
             self._moments(self.outc(strip).float()) for strip in torch.split(features, rows, 2)
         ]
@@ -335,7 +335,7 @@ class Halve(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool (B, C, H, W) to half of its size, rounded down."""
-        return F.max_pool2d(x, (min(2, x.shape[2]), min(2, x.shape[3])))
+        return F.max_pool2d(x, (min(2, int(x.shape[2])), min(2, int(x.shape[3]))))
 
 
 class Down(nn.Module):
@@ -363,7 +363,8 @@ class Up(nn.Module):
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """Bring (B, C1, h, w) to the size of (B, C2, H, W) and merge: (B, channels, H, W)."""
         enlarged = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=True)
-        rows, columns = (fine.shape[side] - enlarged.shape[side] for side in (2, 3))
+        # A graph that is traced takes sizes as constants.
+        rows, columns = (int(fine.shape[side]) - int(enlarged.shape[side]) for side in (2, 3))
         if rows != 0 or columns != 0:  # negative only for a side of one pixel
             enlarged = F.pad(
                 enlarged,

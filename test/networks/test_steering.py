@@ -6,13 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from depth_completion_ros.errors import InputError
 from depth_completion_ros.networks import kernel_regression
+from depth_completion_ros.networks.export import export_onnx
 from depth_completion_ros.networks.kernel_regression import kernel_matrices, regress
 from depth_completion_ros.networks.steering import (
     BINS,
     RANGES,
     KernelNet,
     RefinementUNet,
+    Residual,
     Steering,
     SteeringSettings,
 )
@@ -436,3 +439,34 @@ def test_small_and_odd_images_work(street, size):
     assert output.depth.shape == (1, 1, *size)
     assert torch.isfinite(output.depth).all()
     assert (output.sigma > 0).all()
+
+
+@pytest.mark.filterwarnings("ignore")  # the tracing exporter has many
+def test_exported_networks_around_the_regression_give_the_same(street, tmp_path):
+    pytest.importorskip("onnx", reason="needs onnx")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    torch.manual_seed(2)
+    network = Steering(SteeringSettings(width=0.0625, depth_range="kitti")).eval()
+    image, sparse, _ = street(41, 57)
+
+    def run(part: torch.nn.Module, *inputs: Tensor) -> list[Tensor]:
+        path = tmp_path / "part.onnx"
+        names = [f"input{n}" for n in range(len(inputs))]
+        torch.onnx.export(part, inputs, path, input_names=names, opset_version=18, dynamo=False)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        arrays = {name: given.numpy() for name, given in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(array) for array in session.run(None, arrays)]
+
+    with torch.no_grad():
+        expected = network(image, sparse)
+        interpolated = network.interpolate(sparse, *run(network.kernel_net, image))
+        residual = Residual(*run(network.refiner, image, interpolated), None)
+        depth = network.refine(sparse, interpolated, residual)
+    torch.testing.assert_close(interpolated, expected.stages[0], atol=5e-3, rtol=1e-3)
+    torch.testing.assert_close(depth, expected.depth, atol=5e-3, rtol=1e-3)
+
+
+def test_one_graph_for_the_whole_is_refused(tmp_path):
+    network = Steering(SteeringSettings(width=0.03125))
+    with pytest.raises(InputError, match=r"steering, whose kernel regression is no graph"):
+        export_onnx(network, tmp_path / "network.onnx", size=(32, 48))
