@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..completers.classical import FillCompleter
+from ..completers.fill import fill_depth
 from ..data import Float32Array, Frame
 from ..geometry.camera import normalised_pixels
 from ..networks.registry import build_network
@@ -38,7 +38,7 @@ class InputMaker:
             self._network = build_network(name, **settings)
         self.names = self._network.inputs
         # Ours starts from the best fill there is, published networks from their own.
-        self._fill = FillCompleter() if name == "redc_lite" else None
+        self._starts_from_fill = name == "redc_lite"
 
     def arrays(self, frame: Frame, sparse: Float32Array) -> dict[str, np.ndarray]:
         """Make the inputs of one frame.
@@ -57,13 +57,14 @@ class InputMaker:
             rays = np.nan_to_num(normalised_pixels(frame.camera))
             arrays["rays"] = np.ascontiguousarray(rays.transpose(2, 0, 1))
         if "prefilled" in self.names:
-            if self._fill is None:
-                filled = self._network.prefill(sparse)
-            else:
-                given = self._fill.prepare(frame, sparse)
-                filled = self._fill.refine(self._fill.infer(given), given).depth
-            arrays["prefilled"] = filled[None]
+            arrays["prefilled"] = self._prefilled(sparse)[None]
         return arrays
+
+    def _prefilled(self, sparse: Float32Array) -> Float32Array:
+        if not self._starts_from_fill:
+            return self._network.prefill(sparse)
+        filled = fill_depth(sparse)
+        return np.zeros_like(sparse) if filled is None else filled.depth
 
     def tensors(self, frame: Frame, sparse: Float32Array, device: Any) -> dict[str, Tensor]:
         """Make the inputs of one frame as a batch of one on a device."""

@@ -160,3 +160,24 @@ def test_nothing_usable_ends_with_the_reason(folder):
         path.write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"20 frames in a row that cannot be used.*_sparse.png"):
         samples_of(folder)[0]
+
+
+def test_training_shows_what_completers_show(example, tmp_path):
+    from depth_completion_ros import open_completer
+    from depth_completion_ros.completers.base import sparse_depth_of
+    from depth_completion_ros.networks.checkpoint import save_network
+    from depth_completion_ros.networks.registry import build_network
+
+    settings = {"widths": (4, 4, 4, 4), "blocks": (0, 0, 0)}
+    model = tmp_path / "redc_lite.safetensors"
+    save_network(build_network("redc_lite", **settings), model)
+    sparse = sparse_depth_of(example.frame, ProjectionSettings())
+    shown = InputMaker("redc_lite", settings).arrays(example.frame, sparse)
+    with open_completer("redc_lite", backend="torch", device="cpu", weights=str(model)) as c:
+        used = c.prepare(example.frame, sparse).arrays
+    assert shown.keys() == used.keys()
+    for name, array in shown.items():
+        # 96x64 needs no padding; completers hand over images as they come.
+        given = used[name][0]
+        given = given.transpose(2, 0, 1) if name == "image" else given
+        np.testing.assert_allclose(array, given, rtol=1e-6, err_msg=name)
