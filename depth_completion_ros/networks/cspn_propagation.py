@@ -199,15 +199,18 @@ def affinity_of_maps(raw: Tensor) -> AffinityOf:
 
     def affinity_of(image: int, count: int, pixels: Tensor | None) -> Tensor:
         maps = raw[image, :count]
-        if pixels is None:
-            return maps
-        maps = maps.flatten(1)
-        result = maps.new_empty(len(pixels), count)
-        for rows, part in zip(torch.split(result, BLOCK), torch.split(pixels, BLOCK), strict=True):
-            rows.copy_(maps.index_select(1, part).t())
-        return result
+        return maps if pixels is None else _rows_of(maps, pixels)
 
     return affinity_of
+
+
+def _rows_of(maps: Tensor, pixels: Tensor) -> Tensor:
+    """Gather (N, C) from (C, H, W) at N flat indices."""
+    maps = maps.flatten(1)
+    result = maps.new_empty(len(pixels), len(maps))
+    for rows, part in zip(torch.split(result, BLOCK), torch.split(pixels, BLOCK), strict=True):
+        rows.copy_(maps.index_select(1, part).t())
+    return result
 
 
 def propagate_chosen(
@@ -314,7 +317,11 @@ class _Group:
             else:
                 if not isinstance(self.form, _Gather):
                     pixels = self._pixels(level)
-                    shares = affinity_of(self.count, pixels)
+                    if isinstance(self.form, _Sweep):
+                        # What is known for all pixels need not be predicted again.
+                        shares = _rows_of(self.form.affinity.raw[0], pixels)
+                    else:
+                        shares = affinity_of(self.count, pixels)
                     self.form = _Gather(pixels, self.places, state, shares)
                 self.form.keep(self.counts[level])
         return None if self.form is None else self.form.fetch(state)
