@@ -88,8 +88,8 @@ setup(
     entry_points={
         "console_scripts": [
             "depth_completion = depth_completion_ros.cli.main:main",
-            "depth_completion_node = depth_completion_ros.node.completion_node:main",
-            "kitti_player = depth_completion_ros.node.kitti_player:main",
+            "depth_completion_node = depth_completion_ros.node.entry:run_completion_node",
+            "kitti_player = depth_completion_ros.node.entry:run_kitti_player",
         ],
     },
 )

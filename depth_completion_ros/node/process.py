@@ -7,7 +7,6 @@ launch sends SIGINT twice when a person presses Ctrl-C.
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 from ..errors import DepthCompletionError
+from . import entry
 
 try:
     from rclpy._rclpy_pybind11 import RCLError
@@ -50,11 +50,21 @@ def run_node(
     Returns:
         0 when done or interrupted, 2 if the node could not start.
     """
+    try:
+        return _run(make_node, argv, is_done)
+    except KeyboardInterrupt:
+        return 0  # It came while an error was being handled, which a signal may cause too.
+
+
+def _run(
+    make_node: Callable[[], Any], argv: list[str] | None, is_done: Callable[[Any], bool]
+) -> int:
     node = None
     executor = None
     has_context = False
     try:
         rclpy.init(args=argv)
+        entry.hand_over()
         has_context = True
         node = make_node()
         executor = SingleThreadedExecutor()
@@ -75,7 +85,8 @@ def run_node(
         print(f"cannot start: {line}; are the ROS arguments right?", file=sys.stderr)
         return 2
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # ROS still has its own handler in front, which calls one of Python alone.
+        entry.ignore_signals(lambda number, frame: None)
         if node is not None:
             node.close()
         if executor is not None:
@@ -84,6 +95,8 @@ def run_node(
             with contextlib.suppress(RCLError):
                 node.destroy_node()
         rclpy.try_shutdown()
+        # ROS has put back what was there before it.
+        entry.ignore_signals()
     return 0
 
 
