@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,8 @@ _CLOCK_SECONDS = 0.004
 _SETTLE_SECONDS = 0.5
 _ACKNOWLEDGE_SECONDS = 2.0
 _NOMINAL_PERIOD_NS = 100_000_000
+# Frames that are looked at to tell whether a source has clouds at all.
+_PROBED = 8
 
 
 class Playable(Protocol):
@@ -98,7 +101,7 @@ class DatasetPlayer:
         """Create the publishers.
 
         Raises:
-            InputError: the chosen range holds no frame.
+            InputError: the chosen range holds no frame, or none with points.
         """
         self._node = node
         self._dataset = dataset
@@ -109,6 +112,7 @@ class DatasetPlayer:
                 f"{len(dataset)}, the frames of {dataset.path}"
             )
             raise InputError(msg)
+        self._check_points()
         # Reliable fits every subscriber; a best-effort one gets best effort.
         qos = topic_qos("reliable", 10)
         self._image = node.create_publisher(Image, "image", qos)
@@ -119,6 +123,24 @@ class DatasetPlayer:
         self.period_ns = _NOMINAL_PERIOD_NS
         if len(times) > 1:
             self.period_ns = max(1, int((times[-1] - times[0]) // (len(times) - 1)))
+
+    def _check_points(self) -> None:
+        """Refuse a source without clouds; one frame tells that there are some."""
+        were_read = False
+        for index in self._indices[:: max(1, len(self._indices) // _PROBED)]:
+            try:
+                frame = self._dataset[index]
+            except DepthCompletionError:
+                continue  # It is reported when its turn comes.
+            if frame.points is not None:
+                return
+            were_read = True
+        if were_read:
+            msg = (
+                f"{self._dataset.path}: found sparse depth only, expected frames with points; "
+                "play the KITTI raw drive or the bag it was made from"
+            )
+            raise InputError(msg)
 
     def describe(self) -> str:
         """Name kind, path and number of frames."""
@@ -287,9 +309,13 @@ class KittiPlayer(Node):
                 self.get_logger().info(f"end: {self.played} frames published")
         except DepthCompletionError as error:
             self.error = error
-        except Exception:
+        except Exception as error:
             if self.context.ok():  # else the process ends and nothing can be published
-                raise
+                self.get_logger().debug(traceback.format_exc())
+                line = " ".join(f"{type(error).__name__}: {error}".split())
+                self.error = DepthCompletionError(
+                    f"playing ended after {self.played} frames by a defect: {line}"
+                )
         finally:
             self.is_done = True
 

@@ -211,7 +211,7 @@ class Prefetcher:
         Args:
             moments: gives the moments of one run, called in the thread.
         """
-        self._queue: queue.Queue[Moment | BaseException | None] = queue.Queue(_PREFETCHED)
+        self._queue: queue.Queue[Moment | Exception | None] = queue.Queue(_PREFETCHED)
         self._is_stopped = False
         self._moments = moments
         self._thread = threading.Thread(target=self._read, name="prefetch", daemon=True)
@@ -221,10 +221,11 @@ class Prefetcher:
         """Give the moments in order.
 
         Raises:
-            DepthCompletionError: the source as a whole broke while it was read.
+            Exception: whatever broke the source as a whole while it was read; a defect must not
+                look like its end.
         """
         while (item := self._queue.get()) is not None:
-            if isinstance(item, BaseException):
+            if isinstance(item, Exception):
                 raise item
             yield item
 
@@ -243,7 +244,7 @@ class Prefetcher:
                 if self._is_stopped:
                     return
                 self._queue.put(moment)
-        except DepthCompletionError as error:
+        except Exception as error:
             self._queue.put(error)
         finally:
             self._queue.put(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 
@@ -16,6 +17,19 @@ from depth_completion_ros.messages.points import read_points
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 PLAYER = "/kitti_player"
+# The player as it is, but for one frame.
+_BREAK_THIRD_FRAME = """
+import sys
+from depth_completion_ros.datasets.folder import FrameFolder
+from depth_completion_ros.node import kitti_player
+read = FrameFolder.__getitem__
+def break_third(folder, index):
+    if index == 2:
+        raise IndexError("third frame")
+    return read(folder, index)
+FrameFolder.__getitem__ = break_third
+sys.exit(kitti_player.main())
+"""
 _MOVED = ("/moved", "/lidar/points")
 
 
@@ -111,6 +125,34 @@ def test_what_cannot_be_played_ends_with_status_2_and_one_line(start, street, ar
     assert player.wait() == 2
     lines = [line for line in player.text.splitlines() if line.strip()]
     assert reason in lines[-1]
+    assert "Traceback" not in player.text
+
+
+def test_a_source_without_points_is_refused_before_anything_is_played(start, street, tmp_path):
+    import cv2
+
+    for name in ("000", "001"):
+        shutil.copy(street / f"{name}_image.png", tmp_path)
+        sparse = np.zeros((64, 96), np.uint16)
+        sparse[32, 48] = 10 * 256
+        cv2.imwrite(str(tmp_path / f"{name}_sparse.png"), sparse)
+    shutil.copy(street / "calib.json", tmp_path)
+    player = start("kitti_player", "-p", f"drive:={tmp_path}")
+    assert player.wait() == 2
+    assert [line for line in player.text.splitlines() if line.strip()] == [
+        f"{tmp_path}: found sparse depth only, expected frames with points; play the KITTI raw "
+        "drive or the bag it was made from"
+    ]
+
+
+def test_a_defect_while_playing_ends_with_one_line_and_no_good_status(start, street):
+    player = start(
+        "kitti_player", "-p", f"drive:={street}", "-p", "wait:=0", script=_BREAK_THIRD_FRAME
+    )
+    assert player.wait() == 2
+    assert player.text.splitlines()[-1] == (
+        "playing ended after 2 frames by a defect: IndexError: third frame"
+    )
     assert "Traceback" not in player.text
 
 

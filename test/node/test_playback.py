@@ -107,6 +107,18 @@ def test_moments_come_in_order_and_a_reader_that_is_stopped_ends():
     endless.stop()
 
 
+def test_a_defect_while_reading_is_no_end():
+    def moments():
+        yield Moment(0)
+        msg = "list index out of range"
+        raise IndexError(msg)
+
+    played = iter(Prefetcher(moments))
+    assert next(played).time_ns == 0
+    with pytest.raises(IndexError, match="out of range"):
+        next(played)
+
+
 def test_the_stamp_of_a_serialised_message_is_moved_and_nothing_else():
     move_stamp = pytest.importorskip("depth_completion_ros.node.bag_replay").move_stamp
     for flag, order in ((1, "<"), (0, ">")):
