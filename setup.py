@@ -38,6 +38,10 @@ SYNTHETIC = ["trimesh>=4,<6", "embreex>=2.17,<5"]
 NYUV2 = ["h5py>=3.8,<4"]
 ODOMETRY = ["kiss-icp>=1.0,<2"]
 TORCH = ["torch>=2.5,<3", "safetensors>=0.4,<1"]
+EXPORT = ["onnx>=1.15,<2", *TORCH]
+TRITON = ["triton>=3.9,<4"]
+TENSORRT = ["tensorrt-rtx>=1.7,<2", *EXPORT]
+TRAIN = ["tensorboard>=2.14,<3", *TORCH]
 TEST = [
     "codespell>=2.2,<3",
     "colcon-common-extensions>=0.3,<1",
@@ -83,7 +87,11 @@ setup(
         "nyuv2": NYUV2,
         "odometry": ODOMETRY,
         "torch": TORCH,
-        "test": [*TEST, *NYUV2, *ODOMETRY, *TORCH],
+        "export": EXPORT,
+        "train": TRAIN,
+        "triton": TRITON,
+        "tensorrt": TENSORRT,
+        "test": [*TEST, *NYUV2, *ODOMETRY, *TENSORRT, *TRAIN, *TRITON],
     },
     entry_points={
         "console_scripts": [
