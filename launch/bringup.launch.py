@@ -10,6 +10,7 @@ No argument is required. Whatever is not given here is taken from params_file.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -80,6 +81,13 @@ ARGUMENTS = (
         "",
         "Calibration file (YAML, KITTI folder, calib.json); empty takes the drive's own where "
         "there is one, else the params_file's, else tf.",
+        None,
+    ),
+    (
+        "projection_model",
+        "",
+        "rectified or raw, how camera_info and calibration are read; empty takes the "
+        "params_file's.",
         None,
     ),
     # How to complete.
@@ -168,6 +176,10 @@ def _completion_node(given: dict[str, str], sim_time: bool) -> Node:
         overrides["input.image_transport"] = ParameterValue(
             given["image_transport"], value_type=str
         )
+    if given["projection_model"]:
+        overrides["calibration.projection_model"] = ParameterValue(
+            given["projection_model"], value_type=str
+        )
     calibration = given["calibration"] or find_calibration(given["drive"])
     if calibration:
         overrides["calibration.file"] = ParameterValue(calibration, value_type=str)
@@ -242,12 +254,29 @@ def _has_ros2_bag() -> bool:
 
 def _rviz(given: dict[str, str], sim_time: bool) -> Node:
     frame = given["fixed_frame"] or (CAMERA_FRAMES[given["camera"]] if given["drive"] else "")
-    config = str(find_share_file("config/depth_completion.rviz"))
+    config = find_share_file("config/depth_completion.rviz")
     return Node(
         package="rviz2",
         executable="rviz2",
         name="rviz2",
         namespace=given["namespace"],
-        arguments=["-d", config, *(["-f", frame] if frame else [])],
+        arguments=["-d", str(config), *(["-f", frame] if frame else [])],
         parameters=[{"use_sim_time": sim_time}],
+        remappings=list(display_remappings(given, config).items()),
     )
+
+
+def display_remappings(given: dict[str, str], config: Path) -> dict[str, str]:
+    """Let RViz's displays show what the node takes and gives, whatever it is called.
+
+    Args:
+        given: the launch arguments.
+        config: RViz's configuration, whose topics stand in the default namespace.
+
+    Returns:
+        Names by the topics of the configuration; relative ones are meant in RViz's namespace,
+        which is the node's.
+    """
+    chosen = topic_remappings(given)
+    shown = re.findall(rf"^\s*Value: /{PACKAGE}/(\S+)$", config.read_text("utf-8"), re.MULTILINE)
+    return {f"/{PACKAGE}/{name}": chosen.get(name, name) for name in shown}

@@ -46,7 +46,7 @@ def test_no_argument_is_required_and_each_says_what_it_is(bringup):
     arguments = bringup.generate_launch_description().get_launch_arguments()
     assert {a.name for a in arguments} >= {
         *("image", "points", "params_file", "network", "backend", "device", "drive", "bag"),
-        *("rviz", "use_sim_time", "namespace", "calibration", "topics"),
+        *("rviz", "use_sim_time", "namespace", "calibration", "projection_model", "topics"),
     }
     for argument in arguments:
         assert argument.default_value is not None, argument.name
@@ -61,6 +61,33 @@ def test_a_topic_preset_gives_the_remaps_and_an_argument_overrides_it(bringup):
         "camera_info": "/kitti/camera_color_left/camera_info",
         "points": "/lidar",
     }
+
+
+def test_the_displays_of_rviz_follow_the_chosen_topics(bringup):
+    config = ROOT / "config" / "depth_completion.rviz"
+    given = {"topics": "", "image": "/cam/image_rect", "camera_info": "", "points": "lidar"}
+    assert bringup.display_remappings(given, config) == {
+        "/depth_completion/image": "/cam/image_rect",
+        "/depth_completion/points": "lidar",
+        "/depth_completion/depth/color": "depth/color",
+        "/depth_completion/depth/points": "depth/points",
+        "/depth_completion/confidence/image": "confidence/image",
+    }
+
+
+def test_the_projection_model_is_the_params_files_unless_it_is_given(bringup):
+    def overrides(**arguments):
+        given = {name: default for name, default, *_ in bringup.ARGUMENTS} | arguments
+        node = bringup._completion_node(given, sim_time=False)
+        return [
+            "".join(part.text for part in name)
+            for parameters in node._Node__parameters
+            if isinstance(parameters, dict)
+            for name in parameters
+        ]
+
+    assert "calibration.projection_model" not in overrides()
+    assert "calibration.projection_model" in overrides(projection_model="raw")
 
 
 @pytest.mark.dataset
