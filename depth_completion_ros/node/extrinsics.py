@@ -6,9 +6,10 @@ it imports tf2_ros when it is made. Look next at `pipeline.py` for who asks.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,8 +21,10 @@ from ..settings import CalibrationSettings
 
 if TYPE_CHECKING:
     from ..datasets.calibration import Calibration
+    from ..datasets.transform_tree import TransformTree
 
 _POLL_SECONDS = 0.002
+_LOOK_AGAIN_SECONDS = 5.0
 
 
 class Extrinsics(Protocol):
@@ -50,6 +53,15 @@ class Extrinsics(Protocol):
         """
         ...
 
+    def without_shift(self, camera: PinholeCamera, camera_frame: str) -> PinholeCamera:
+        """Drop the camera's shift where T_camera_lidar holds it already.
+
+        Args:
+            camera: of the last camera_info.
+            camera_frame: as for `look_up`, which has given an answer before.
+        """
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class FixedExtrinsics:
@@ -69,6 +81,10 @@ class FixedExtrinsics:
     ) -> Float64Array:
         """Give T_camera_lidar."""
         return self.T_camera_lidar
+
+    def without_shift(self, camera: PinholeCamera, camera_frame: str) -> PinholeCamera:
+        """Give the camera as it is."""
+        return camera
 
 
 def given_extrinsics(settings: CalibrationSettings) -> Extrinsics | None:
@@ -138,6 +154,10 @@ class FileExtrinsics:
         assert T is not None  # _read makes sure.
         return T
 
+    def without_shift(self, camera: PinholeCamera, camera_frame: str) -> PinholeCamera:
+        """Give the camera as it is."""
+        return camera
+
     def _read(self, camera_frame: str) -> Calibration:
         from ..datasets.calibration import KITTI_CAMERA_FRAMES, read_calibration
 
@@ -181,6 +201,9 @@ class TfExtrinsics:
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node)
         self._timeout = timeout
+        self._shifted: tuple[PinholeCamera, str] | None = None
+        self._fitting: PinholeCamera | None = None
+        self._looked = 0.0
 
     def look_up(
         self, camera_frame: str, lidar_frame: str, stamp_ns: int, give_up: Callable[[], bool]
@@ -232,6 +255,41 @@ class TfExtrinsics:
                     )
                     raise CalibrationError(msg) from None
             time.sleep(_POLL_SECONDS)
+
+    def without_shift(self, camera: PinholeCamera, camera_frame: str) -> PinholeCamera:
+        """Drop the camera's shift if tf leads to the centre of projection already.
+
+        Bags of kitti2bag hold P_rect_02, whose fourth column shifts from camera 0, and transforms
+        to camera 2 itself; some stereo drivers do the same.
+        """
+        if not np.any(camera.shift):
+            return camera
+        now = time.monotonic()
+        is_known = self._fitting is not None and self._shifted == (camera, camera_frame)
+        # The other camera's frame may come later than this one's.
+        if not is_known or (self._fitting == camera and now - self._looked > _LOOK_AGAIN_SECONDS):
+            self._shifted, self._looked = (camera, camera_frame), now
+            tree = self._tree_around(camera_frame)
+            has_shift = tree.has_shift(replace(camera, frame_id=camera_frame))
+            self._fitting = replace(camera, shift=np.zeros(3)) if has_shift else camera
+        assert self._fitting is not None
+        return self._fitting
+
+    def _tree_around(self, frame: str) -> TransformTree:
+        """Give the latest transforms from one frame to all that are connected with it."""
+        import yaml
+        from rclpy.time import Time
+
+        from ..datasets.transform_tree import TransformTree
+
+        # The frame at the root has no entry of its own.
+        entries = dict(yaml.safe_load(self._buffer.all_frames_as_yaml()) or {})
+        names = {str(name) for name in entries} | {str(e["parent"]) for e in entries.values()}
+        tree = TransformTree()
+        for name in sorted(names - {frame}):
+            with contextlib.suppress(self._tf2_ros.TransformException):
+                tree.add(self._buffer.lookup_transform(frame, name, Time()), static=True)
+        return tree
 
     def clear(self) -> None:
         """Forget everything, after time ran backwards."""

@@ -189,6 +189,7 @@ class Pipeline:
         read = time.perf_counter()
         camera = self._camera_for(image, image_msg)
         T_camera_lidar = self._look_up(image_msg, points_msg, settings)
+        camera = self._without_shift(camera, _camera_frame(image_msg, settings))
         self._check_calibration(cloud, camera, T_camera_lidar)
         points = self._move(cloud, image_msg, points_msg, settings)
         calibrated = time.perf_counter()
@@ -258,12 +259,18 @@ class Pipeline:
         return camera
 
     def _look_up(self, image_msg: Any, points_msg: Any, settings: Settings) -> Float64Array:
-        camera_frame = settings.calibration.camera_frame or str(image_msg.header.frame_id)
+        camera_frame = _camera_frame(image_msg, settings)
         lidar_frame = settings.calibration.lidar_frame or str(points_msg.header.frame_id)
         # Between clouds and images the robot moves, but the sensors on it do not.
         stamp = stamp_ns(points_msg.header.stamp)
         with counted_as("no_transform"):
             return self._extrinsics.look_up(camera_frame, lidar_frame, stamp, self._give_up)
+
+    def _without_shift(self, camera: PinholeCamera, camera_frame: str) -> PinholeCamera:
+        fitting = self._extrinsics.without_shift(camera, camera_frame)
+        if fitting is not camera:
+            self._say_once("info", f"P[:, 3] of {camera_frame!r} is in tf already and is left out")
+        return fitting
 
     def _check_calibration(
         self, cloud: PointCloud, camera: PinholeCamera, T_camera_lidar: Float64Array
@@ -302,6 +309,10 @@ class Pipeline:
         if line not in self._said:
             self._said.add(line)
             self._say(level, line)
+
+
+def _camera_frame(image_msg: Any, settings: Settings) -> str:
+    return settings.calibration.camera_frame or str(image_msg.header.frame_id)
 
 
 def _is_same(a: Float64Array | None, b: Float64Array) -> bool:

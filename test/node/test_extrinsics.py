@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from depth_completion_ros.data import PinholeCamera
 from depth_completion_ros.errors import CalibrationError, InputError
-from depth_completion_ros.node.extrinsics import describe_extrinsics, given_extrinsics
+from depth_completion_ros.messages.transforms import stamped_transform_fields
+from depth_completion_ros.node import extrinsics
+from depth_completion_ros.node.extrinsics import (
+    TfExtrinsics,
+    describe_extrinsics,
+    given_extrinsics,
+)
 from depth_completion_ros.settings import CalibrationSettings
 
 T = [[0, -1, 0, 0.06], [0, 0, -1, -0.08], [1, 0, 0, -0.27], [0, 0, 0, 1]]
@@ -56,6 +66,76 @@ def test_a_file_without_extrinsics_is_refused(tmp_path):
     path.write_text(json.dumps({"image_size": [4, 4], "K": np.eye(3).tolist()}))
     with pytest.raises(CalibrationError, match="no T_camera_lidar"):
         given_extrinsics(CalibrationSettings(file=str(path)))
+
+
+class _Buffer:
+    """What tf2 knows in a test: where frames stand along the camera's x."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, float] = {}
+        self.looked = 0
+
+    def all_frames_as_yaml(self) -> str:
+        self.looked += 1
+        if not self.places:
+            return "[]"
+        return "".join(f"{name}:\n  parent: 'lidar'\n  rate: 10.0\n" for name in self.places)
+
+    def lookup_transform(self, target: str, source: str, when) -> SimpleNamespace:
+        if source not in self.places:
+            raise LookupError(source)
+        matrix = np.eye(4)
+        matrix[0, 3] = self.places[source] - self.places[target]
+        return _message(stamped_transform_fields(matrix, target, source))
+
+
+def _message(fields):
+    """Make what a message of ROS looks like to a reader."""
+    if not isinstance(fields, dict):
+        return fields
+    return SimpleNamespace(**{name: _message(value) for name, value in fields.items()})
+
+
+@pytest.fixture
+def tf(monkeypatch):
+    """Extrinsics of a tf2 that is played by the test."""
+    pytest.importorskip("rclpy", reason="rclpy is not installed")
+    stand_in = SimpleNamespace(
+        Buffer=_Buffer, TransformListener=lambda buffer, node: None, TransformException=LookupError
+    )
+    monkeypatch.setitem(sys.modules, "tf2_ros", stand_in)
+    return TfExtrinsics(None, 0.1)
+
+
+@pytest.mark.ros
+def test_a_shift_that_tf_holds_already_is_dropped_and_any_other_stays(tf):
+    K = np.array([[721.5, 0, 609.6], [0, 721.5, 172.9], [0, 0, 1]])
+    camera = PinholeCamera(1242, 375, K, frame_id="eye", shift=np.array([0.0598, 0.0, 0.0]))
+    places = tf._buffer.places
+    assert tf.without_shift(camera, "eye").shift[0] == 0.0598
+    places |= {"camera_color_left": 0.0, "camera_color_right": 0.53}
+    assert tf.without_shift(camera, "camera_color_left").shift[0] == 0.0598
+    places["camera_gray_left"] = 0.0598
+    assert not tf.without_shift(replace(camera, frame_id="x"), "camera_color_left").shift.any()
+
+
+@pytest.mark.ros
+def test_tf_is_asked_for_the_shift_once_and_again_after_a_while_if_it_was_not_there(
+    tf, monkeypatch
+):
+    camera = PinholeCamera(1242, 375, np.diag([700.0, 700, 1]), shift=np.array([0.06, 0, 0]))
+    tf._buffer.places |= {"left": 0.0}
+    for _ in range(3):
+        assert tf.without_shift(camera, "left").shift.any()
+    assert tf._buffer.looked == 1
+    tf._buffer.places["middle"] = 0.06
+    monkeypatch.setattr(extrinsics, "_LOOK_AGAIN_SECONDS", 0.0)
+    for _ in range(3):
+        assert not tf.without_shift(camera, "left").shift.any()
+    assert tf._buffer.looked == 2
+    unshifted = replace(camera, shift=np.zeros(3))
+    assert tf.without_shift(unshifted, "left") is unshifted
+    assert tf._buffer.looked == 2
 
 
 @pytest.mark.dataset

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -173,6 +174,23 @@ def test_unknown_extrinsics_are_no_transform():
     bench = Bench(extrinsics=Unknown())
     bench.cameras.update(camera_info())
     assert bench.reason(image(), cloud()) == "no_transform"
+
+
+def test_a_shift_that_the_extrinsics_hold_is_not_applied_twice():
+    class Shifted(FixedExtrinsics):
+        def without_shift(self, camera, camera_frame):
+            assert camera_frame == "eye"
+            return dataclasses.replace(camera, shift=np.zeros(3))
+
+    P = np.column_stack((CAMERA.K, CAMERA.K @ (0.5, 0, 0))).ravel()
+    for kind, shift in ((FixedExtrinsics, 0.5), (Shifted, 0.0)):
+        bench = Bench(extrinsics=kind(T_CAMERA_LIDAR, "tf"))
+        bench.cameras.update(camera_info(p=P))
+        for _ in range(2):
+            done = bench.pipeline.complete(image(), cloud())
+        assert done.camera.shift[0] == pytest.approx(shift)
+        said = [line for _, line in bench.said if "is in tf already" in line]
+        assert len(said) == (kind is Shifted)
 
 
 def test_an_empty_cloud_gives_no_estimate_anywhere(bench):
