@@ -45,7 +45,7 @@ def frames_with_truth(source: str) -> Iterator[tuple]:
 def sample_pixels(sources: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Give features (n, F), signed errors (n,) and depths (n,) of random pixels with truth."""
     random = np.random.default_rng(0)
-    rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for source in sources:
         for frame, truth in frames_with_truth(source):
             filled = fill_depth(sparse_depth_of(frame, ProjectionSettings()))
@@ -54,10 +54,12 @@ def sample_pixels(sources: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarra
             pixel = np.flatnonzero(truth)
             pixel = random.choice(pixel, min(PIXELS_PER_FRAME, len(pixel)), replace=False)
             y, x = np.divmod(pixel, truth.shape[1])
-            cell = filled.surface.cell
-            at = [feature[y // cell, x // cell] for feature in confidence_features(filled)]
-            rows.append((np.stack(at, -1), filled.depth[y, x] - truth[y, x], filled.depth[y, x]))
-    features, errors, depths = (np.concatenate(column) for column in zip(*rows, strict=True))
+            rows, columns = filled.surface.cell
+            at = [feature[y // rows, x // columns] for feature in confidence_features(filled)]
+            samples.append(
+                (np.stack(at, -1), filled.depth[y, x] - truth[y, x], filled.depth[y, x])
+            )
+    features, errors, depths = (np.concatenate(column) for column in zip(*samples, strict=True))
     return features.astype(np.float64), errors, depths
 
 

@@ -33,17 +33,17 @@ _LEAST_SPREAD = np.float32(1e-3)
 _WEIGHTS = (-2.3, -2.29, -1.32, -15)
 _SCORES = (-4.0, 8.0)
 _CONFIDENCE = (
-    0.0796, 0.093, 0.106, 0.12, 0.139, 0.181, 0.283, 0.425, 0.562, 0.649, 0.737, 0.806, 0.855,
-    0.897, 0.935, 0.964, 0.985, 0.993, 0.997, 0.999, 0.999, 0.999, 0.999, 0.999, 0.999,
+    0.0786, 0.0926, 0.107, 0.121, 0.14, 0.182, 0.282, 0.422, 0.557, 0.65, 0.739, 0.809, 0.854,
+    0.896, 0.936, 0.965, 0.986, 0.993, 0.997, 0.999, 0.999, 0.999, 0.999, 0.999, 0.999,
 )  # fmt: skip
 _SIGMA = (
-    10.5, 9.94, 9.38, 8.78, 8.09, 7.07, 5.83, 4.74, 3.4, 2.94, 2.36, 1.65, 1.31, 0.966, 0.665,
-    0.484, 0.323, 0.274, 0.217, 0.191, 0.178, 0.154, 0.154, 0.154, 0.154,
+    10.5, 9.94, 9.38, 8.78, 8.08, 7.06, 5.85, 4.74, 3.4, 2.95, 2.34, 1.66, 1.31, 0.963, 0.653,
+    0.484, 0.322, 0.272, 0.218, 0.19, 0.176, 0.155, 0.155, 0.155, 0.155,
 )  # fmt: skip
 
 _STEPS = 256
-# Size of the cells in which `cap_unchecked` decides, in pixels.
-_CAP_CELL = 2
+# Rows and columns of pixels in the cells in which `cap_unchecked` decides.
+_CAP_CELL = (2, 2)
 
 
 def estimate_confidence(filled: Filled) -> tuple[Float32Array, Float32Array]:
@@ -84,11 +84,11 @@ def cap_unchecked(confidence: Float32Array, sparse: Float32Array) -> Float32Arra
     if points is None:
         return np.asarray(np.minimum(confidence, UNCHECKED_CONFIDENCE))
     height, width = sparse.shape
-    cell = _CAP_CELL
-    unchecked = _is_unchecked(points, (-(-height // cell), -(-width // cell)), cell)
+    rows, columns = _CAP_CELL
+    unchecked = _is_unchecked(points, (-(-height // rows), -(-width // columns)), _CAP_CELL)
     cap = np.where(unchecked, UNCHECKED_CONFIDENCE, np.float32(1)).astype(np.float32)
     h, w = cap.shape
-    enlarged = cv2.resize(cap, (w * cell, h * cell), interpolation=cv2.INTER_NEAREST)
+    enlarged = cv2.resize(cap, (w * columns, h * rows), interpolation=cv2.INTER_NEAREST)
     return np.asarray(np.minimum(confidence, enlarged[:height, :width]))
 
 
@@ -117,30 +117,33 @@ def confidence_features(filled: Filled) -> list[Float32Array]:
     """
     surface, planes = filled.surface, filled.planes
     weight = cv2.log(surface.weight * surface.inverse)
-    nearness = np.float32(np.log(surface.cell / filled.points.spacing))
+    nearness = np.float32(np.log(np.sqrt(np.prod(surface.cell)) / filled.points.spacing))
     distance = nearness - weight / np.float32(_KERNEL_POWER)
     shape = surface.inverse.shape
-    spread = resize_grid(planes.spread, planes.cell / surface.cell, shape)
+    rows, columns = surface.cell
+    spread = resize_grid(planes.spread, (planes.cell / rows, planes.cell / columns), shape)
     spread = cv2.log(np.maximum(spread, _LEAST_SPREAD))
     return [distance, spread, np.abs(surface.bend)]
 
 
-def _is_unchecked(points: Points, shape: tuple[int, ...], cell: int) -> NDArray[np.bool_]:
+def _is_unchecked(
+    points: Points, shape: tuple[int, ...], cell: tuple[int, int]
+) -> NDArray[np.bool_]:
     """Tell which cells lie outside the hull of the measurements or far from any of them."""
-    row, column = points.y // cell, points.x // cell
+    row, column = points.y // cell[0], points.x // cell[1]
+    spacing = points.spacing / cell[0], points.spacing / cell[1]
     is_near = np.zeros(shape, np.uint8)
     is_near[row, column] = 1
-    reach = 2 * int(FAR_SPACINGS * points.spacing / cell) + 1
-    is_near = cv2.dilate(is_near, np.ones((reach, reach), np.uint8))
+    reach = [2 * int(FAR_SPACINGS * length) + 1 for length in spacing]
+    is_near = cv2.dilate(is_near, np.ones(reach, np.uint8))
     unchecked: NDArray[np.bool_] = is_near == 0
     # Points are sorted by row: the last write to a column is its lowest point, or its topmost.
     top = np.full((1, shape[1]), shape[0], np.float32)
     bottom = np.full((1, shape[1]), -1, np.float32)
     top[0, column[::-1]] = row[::-1]
     bottom[0, column] = row
-    around = np.ones((1, 2 * int(_COLUMN_WIDTH * points.spacing / cell) + 1), np.uint8)
-    # Less a cell, as enlarging the grid lets cells reach into their neighbours.
-    margin = max(_HULL_MARGIN * points.spacing / cell - 1, 0)
+    around = np.ones((1, 2 * int(_COLUMN_WIDTH * spacing[1]) + 1), np.uint8)
+    margin = int(_HULL_MARGIN * spacing[0])
     rows = np.arange(shape[0], dtype=np.float32)[:, None]
     unchecked |= rows < cv2.erode(top, around) - margin
     unchecked |= rows > cv2.dilate(bottom, around) + margin

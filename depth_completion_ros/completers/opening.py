@@ -75,15 +75,21 @@ def open_completer(
     if network == _FALLBACK:
         return _open_fill(backend, device, precision, weights, settings)
     wish = _Wish(network, backend, device, precision, Path(weights) if weights else None)
-    if network != "auto" or weights or (backend, device, precision) != ("auto",) * 3:
-        # Something was named, so that it opens or says why not.
+    if network != "auto" or weights:
+        # A network was named, so that it opens or says why not.
         return _open_network(wish, settings)
     try:
         return _open_network(wish, settings)
     except DepthCompletionError as error:
+        reason = str(error)
+    try:
+        # A backend, device or precision that was named is refused here if it is none of fill's.
         completer = _open_fill(backend, device, precision, None, settings)
-        completer.why = f"{_FALLBACK}, because {_PREFERRED} cannot run: {error}"
-        return completer
+    except DepthCompletionError as error:
+        msg = f"{error}; {_PREFERRED} cannot run either: {reason}"
+        raise BackendError(msg) from None
+    completer.why = f"{_FALLBACK}, because {_PREFERRED} cannot run: {reason}"
+    return completer
 
 
 def _open_network(wish: _Wish, settings: ProjectionSettings | None) -> Completer:

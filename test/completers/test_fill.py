@@ -75,15 +75,15 @@ def test_a_dense_map_stays_as_it_is():
 
 
 def test_a_point_seen_through_a_near_surface_is_dropped():
-    sparse = grid_map((64, 400), 4, 10.0)
+    sparse = grid_map((64, 1200), 4, 10.0)
     sparse[32, 200] = 40.0
     filled = fill_depth(sparse)
-    assert len(filled.points.pixel) == 16 * 100
+    assert len(filled.points.pixel) == 16 * 300
     np.testing.assert_allclose(filled.depth, 10.0, rtol=1e-5)
 
 
 def test_a_near_surface_reaches_half_a_gap_beyond_its_points():
-    sparse = grid_map((64, 400), 4, 10.0)
+    sparse = grid_map((64, 1200), 4, 10.0)
     sparse[:, 200:] *= 4
     # The last near points stand in column 198, the first far ones in 202.
     row = fill(sparse)[30]
@@ -131,11 +131,11 @@ def test_spacing_is_that_of_a_square_grid_however_empty_the_rest():
 def test_enlarging_keeps_cell_centres_in_place():
     # Cells of two pixels have their centres at 0.5, 2.5, 4.5.
     ramp = np.array([[0.5, 2.5, 4.5]], np.float32)
-    np.testing.assert_allclose(enlarge_grid(ramp, 2, (1, 5)), [[0.5, 1, 2, 3, 4]])
+    np.testing.assert_allclose(enlarge_grid(ramp, (2, 2), (1, 5)), [[0.5, 1, 2, 3, 4]])
 
 
 def test_a_grid_of_fractional_cells_is_resized_to_within_a_pixel():
     ramp = (np.arange(40, dtype=np.float32)[None] + 0.5) * 2.6 - 0.5
-    resized = resize_grid(np.repeat(ramp, 3, 0), 2.6, (7, 103))
+    resized = resize_grid(np.repeat(ramp, 3, 0), (2.6, 2.6), (7, 103))
     assert resized.shape == (7, 103)
     np.testing.assert_allclose(resized[3, 2:-2], np.arange(2, 101), atol=1)
