@@ -227,9 +227,7 @@ def test_koide_without_a_result_is_no_calibration(tmp_path: Path) -> None:
 
 def test_a_size_that_contradicts_the_image_is_refused(tmp_path: Path) -> None:
     calibration = read_calibration(_raw(tmp_path))
-    with pytest.raises(
-        CalibrationError, match="calibration of a 8x6 image, expected 9x6"
-    ):
+    with pytest.raises(CalibrationError, match="calibration of a 8x6 image, expected 9x6"):
         calibration.camera_for(9, 6)
 
 
