@@ -158,16 +158,17 @@ def project_plainly(frame: Frame) -> Float32Array:
 
     assert frame.points is not None
     assert frame.T_camera_lidar is not None
-    camera, T = frame.camera, frame.T_camera_lidar
+    camera, T = frame.camera, frame.T_camera_lidar.astype(np.float32)
     p = frame.points[:, :3] @ T[:3, :3].T + T[:3, 3]
     p = p[p[:, 2] > 0]
     u = np.rint(camera.K[0, 0] * p[:, 0] / p[:, 2] + camera.K[0, 2]).astype(np.intp)
     v = np.rint(camera.K[1, 1] * p[:, 1] / p[:, 2] + camera.K[1, 2]).astype(np.intp)
     inside = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
-    depth = np.full((camera.height, camera.width), np.inf, np.float32)
-    np.minimum.at(depth, (v[inside], u[inside]), p[inside, 2].astype(np.float32))
+    depth = np.full(camera.height * camera.width, np.inf, np.float32)
+    # On a flat map: with two index arrays numpy takes a path that is thirty times slower.
+    np.minimum.at(depth, v[inside] * camera.width + u[inside], p[inside, 2])
     depth[np.isinf(depth)] = 0
-    return depth
+    return depth.reshape(camera.height, camera.width)
 
 
 def _measure(
