@@ -103,7 +103,8 @@ def print_constants(sources: list[str]) -> None:
     right = is_right(depths, depths - errors)
     weights = fit_logistic(features, right)
     score = weights[0] + features @ weights[1:]
-    confidence = tabulate(score, right.astype(np.float64), 1)
+    # Rounding must not make anything certain.
+    confidence = np.minimum(tabulate(score, right.astype(np.float64), 1), 0.999)
     squared = (errors / tolerance(depths)).astype(np.float64) ** 2
     sigma = np.sqrt(tabulate(score, squared, -1))
     print(f"# {len(errors)} pixels, {right.mean():.1%} right")

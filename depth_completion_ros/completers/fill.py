@@ -41,7 +41,7 @@ _SLOPE_DECAY = 1 / 16
 # Size of the cells in which slopes are fitted, not below so many pixels (it takes time only), and
 # the variance of a position within a cell, in cells: it keeps points close together from deciding.
 _CELL = 0.8
-_LEAST_CELL = 4.0
+_LEAST_CELL = 5.0
 _RIDGE = np.float32(0.02)
 # A slope changes a value by at most this share of it.
 _MOST_BEND = np.float32(0.5)
@@ -149,7 +149,8 @@ def fill_depth(sparse: Float32Array) -> Filled | None:
     planes = _fit_planes(points)
     surface = _average(points, weight, planes)
     inverse = _correct(surface, points, weight)
-    return Filled(cv2.divide(1.0, inverse), points, planes, surface)
+    depth = np.reciprocal(inverse, out=inverse)
+    return Filled(depth, points, planes, surface)
 
 
 def find_points(sparse: Float32Array) -> Points | None:
