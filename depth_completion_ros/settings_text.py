@@ -10,7 +10,6 @@ to renew the parameters file and a table after a change:
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 import textwrap
 from typing import Any
@@ -39,7 +38,8 @@ def settings_yaml(settings: Any = None) -> str:
     open_groups: list[str] = []
     for name, field, value in flatten(settings):
         *groups, key = name.split(".")
-        shared = len(os.path.commonprefix([groups, open_groups]))
+        same = [ours == theirs for ours, theirs in zip(groups, open_groups, strict=False)]
+        shared = [*same, False].index(False)
         for level in range(shared, len(groups)):
             lines.append(f"{_indent(level)}{groups[level]}:")
         open_groups = groups
