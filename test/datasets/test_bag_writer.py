@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from depth_completion_ros.datasets.opening import open_source
 from depth_completion_ros.errors import InputError
 
 MakeDrive = Callable[..., Path]
+FullDisk = Callable[[int], AbstractContextManager[None]]
 
 
 def _same(first: Frame, second: Frame) -> None:
@@ -116,11 +118,10 @@ def test_an_unwritable_place_is_reported(make_drive: MakeDrive, tmp_path: Path) 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_a_full_disk_leaves_nothing(
-    make_drive: MakeDrive, tmp_path: Path, full_disk: Callable[[int], None], storage: str
+    make_drive: MakeDrive, tmp_path: Path, full_disk: FullDisk, storage: str
 ) -> None:
     drive = open_source(make_drive())
-    full_disk(3000)
-    with pytest.raises(InputError, match="bag: cannot be written") as caught:
+    with full_disk(3000), pytest.raises(InputError, match="bag: cannot be written") as caught:
         write_bag(drive, tmp_path / "new" / "bag", storage=storage)
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "new").iterdir()) == []

@@ -4,12 +4,15 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from depth_completion_ros.datasets.whole_file import read_text, write_whole
 from depth_completion_ros.errors import InputError
+
+FullDisk = Callable[[int], AbstractContextManager[None]]
 
 
 def test_missing_folders_are_made(tmp_path: Path) -> None:
@@ -34,12 +37,12 @@ def test_a_file_where_a_folder_should_be_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, full_disk: Callable[[int], None]
+    tmp_path: Path, full_disk: FullDisk
 ) -> None:
     path = tmp_path / "c.txt"
     write_whole(path, b"old")
-    full_disk(1000)
-    with pytest.raises(InputError, match=rf"c\.txt: .*{os.strerror(errno.EFBIG)}"):
+    message = rf"c\.txt: .*{os.strerror(errno.EFBIG)}"
+    with full_disk(1000), pytest.raises(InputError, match=message):
         write_whole(path, bytes(5000))
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
