@@ -158,15 +158,17 @@ def project_plainly(frame: Frame) -> Float32Array:
 
     assert frame.points is not None
     assert frame.T_camera_lidar is not None
-    camera, T = frame.camera, frame.T_camera_lidar.astype(np.float32)
-    p = frame.points[:, :3] @ T[:3, :3].T + T[:3, 3]
-    p = p[p[:, 2] > 0]
-    u = np.rint(camera.K[0, 0] * p[:, 0] / p[:, 2] + camera.K[0, 2]).astype(np.intp)
-    v = np.rint(camera.K[1, 1] * p[:, 1] / p[:, 2] + camera.K[1, 2]).astype(np.intp)
-    inside = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+    camera = frame.camera
+    T, K = frame.T_camera_lidar.astype(np.float32), camera.K.astype(np.float32)
+    x, y, z = T[:3, :3] @ frame.points[:, :3].T + T[:3, 3:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u = np.rint(K[0, 0] * (x / z) + K[0, 2])
+        v = np.rint(K[1, 1] * (y / z) + K[1, 2])
+    seen = (z > 0) & (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
     depth = np.full(camera.height * camera.width, np.inf, np.float32)
     # On a flat map: with two index arrays numpy takes a path that is thirty times slower.
-    np.minimum.at(depth, v[inside] * camera.width + u[inside], p[inside, 2])
+    index = v[seen].astype(np.intp) * camera.width + u[seen].astype(np.intp)
+    np.minimum.at(depth, index, z[seen])
     depth[np.isinf(depth)] = 0
     return depth.reshape(camera.height, camera.width)
 

@@ -92,6 +92,9 @@ class CompletionNode(LifecycleNode):
         except DepthCompletionError as error:
             return self._refuse(str(error))
         except Exception as error:
+            if not self.context.ok():
+                # A signal came meanwhile: that is an end, not a fault.
+                return FAILURE
             # rclpy would swallow it without a word.
             return self._refuse(f"{type(error).__name__}: {error}")
         self._session = session

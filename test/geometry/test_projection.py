@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 
 from depth_completion_ros.data import PinholeCamera
 from depth_completion_ros.errors import CalibrationError
-from depth_completion_ros.geometry.occlusion import filter_sparse
 from depth_completion_ros.geometry.projection import (
     count_visible,
     project_points,
@@ -301,41 +299,3 @@ def test_a_real_scan_equals_the_double_loop(kitti):
     expected = project_by_loops(points, camera, T)
     assert (expected > 0).sum() > 4000
     np.testing.assert_array_equal(project_points(points, camera, T), expected)
-
-
-def project_plainly(points, camera, T) -> np.ndarray:
-    """What one would write first: transform in columns, np.minimum.at, all in float32."""
-    R, t, K = (a.astype(np.float32) for a in (T[:3, :3], T[:3, 3:], camera.K))
-    with np.errstate(all="ignore"):
-        x, y, z = R @ points[:, :3].T + t
-        u = np.rint(K[0, 0] * (x / z) + K[0, 2])
-        v = np.rint(K[1, 1] * (y / z) + K[1, 2])
-    seen = (z > 0.5) & (z < 250) & (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
-    depth = np.full(camera.height * camera.width, np.inf, np.float32)
-    index = v[seen].astype(np.intp) * camera.width + u[seen].astype(np.intp)
-    np.minimum.at(depth, index, z[seen])
-    depth[np.isinf(depth)] = 0
-    return depth.reshape(camera.height, camera.width)
-
-
-@pytest.mark.slow
-@pytest.mark.dataset
-def test_projection_and_filter_take_at_most_twice_the_plain_projection(kitti):
-    camera, T = _calibration(kitti / "completion" / "raw0009_0000000005_calib.json")
-    points = np.concatenate((_scan(kitti, 5), _scan(kitti, 6)))[:120_000]
-    assert len(points) == 120_000
-
-    def ours() -> np.ndarray:
-        return filter_sparse(project_points(points, camera, T), camera, T_camera_lidar=T)
-
-    def seconds(function) -> float:
-        start = time.perf_counter()
-        function()
-        return time.perf_counter() - start
-
-    plain_s, ours_s = [], []
-    for _ in range(60):
-        plain_s.append(seconds(lambda: project_plainly(points, camera, T)))
-        ours_s.append(seconds(ours))
-    # The fastest runs are those that nothing else on the machine disturbed.
-    assert min(ours_s) <= 2 * min(plain_s), f"{min(ours_s):.4f} s against {min(plain_s):.4f} s"
