@@ -139,7 +139,9 @@ def test_a_source_without_points_is_refused_before_anything_is_played(start, str
     shutil.copy(street / "calib.json", tmp_path)
     player = start("kitti_player", "-p", f"drive:={tmp_path}")
     assert player.wait() == 2
-    assert [line for line in player.text.splitlines() if line.strip()] == [
+    # Kilted's DDS warns of the older name of its settings variable.
+    said = [line for line in player.text.splitlines() if line.strip() and "[rmw_" not in line]
+    assert said == [
         f"{tmp_path}: found sparse depth only, expected frames with points; play the KITTI raw "
         "drive or the bag it was made from"
     ]
