@@ -6,8 +6,9 @@ importing the package stays cheap. Look next at `data.py` for the types they sha
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import load_on_use
 
 if TYPE_CHECKING:
     from .completers import Completer, open_completer
@@ -42,14 +43,7 @@ _HOMES = {
     "open_source": "datasets",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    globals()[name] = value
-    return value
+__getattr__ = load_on_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

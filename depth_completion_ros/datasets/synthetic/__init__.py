@@ -6,8 +6,9 @@ Look next at `recipe.py` for what can be chosen and at `drive.py` for how a driv
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ...lazy import load_on_use
 
 if TYPE_CHECKING:
     from .drive import open_recipe, render_drive
@@ -22,12 +23,7 @@ _HOMES = {
     "render_drive": "drive",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = load_on_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
